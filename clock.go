@@ -1,0 +1,78 @@
+package ovhauth
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Clock tells the API server's time, as well as it knows it. [Transport] asks it once for each signature. It must be safe for
+// concurrent use; an error ends the request before it is sent.
+//
+// A Clock that also has a method Correct(server time.Time) bool, as [ServerClock] does, is told the server's time when the API
+// says that a request was signed at the wrong one. Any other Clock is trusted: what it says is not mended.
+type Clock interface {
+	Now(context.Context) (time.Time, error)
+}
+
+// ClockFunc is a [Clock] that cannot fail: ClockFunc(time.Now) for a machine whose clock is right, or a test's fixed time.
+type ClockFunc func() time.Time
+
+// Now calls f. Its error is always nil.
+func (f ClockFunc) Now(context.Context) (time.Time, error) { return f(), nil }
+
+// ServerClock follows the API server's clock by an offset to the local one. Its zero value is ready, with no offset, and asks
+// nobody: a [Transport] corrects it from the answers that complain about time, at no cost while there are none. It is safe for
+// concurrent use; several Transports of one endpoint may share one.
+type ServerClock struct {
+	offset atomic.Int64 // nanoseconds, server minus local
+}
+
+// Now returns the local time plus the offset. Its error is always nil.
+func (c *ServerClock) Now(context.Context) (time.Time, error) {
+	return time.Now().Add(c.Offset()), nil
+}
+
+// Offset returns how far the server's clock is ahead of the local one.
+func (c *ServerClock) Offset() time.Duration {
+	return time.Duration(c.offset.Load())
+}
+
+// Correct takes server for the server's time at this moment, and reports whether that moved the clock. Up to two seconds of
+// difference do not: a Date header counts whole seconds, and takes its time to arrive.
+func (c *ServerClock) Correct(server time.Time) bool {
+	old := c.offset.Load()
+	now := time.Now().Round(0) // the wall clock: a monotonic one stands still while a laptop is suspended
+	if server.Sub(now.Add(time.Duration(old))).Abs() <= 2*time.Second {
+		return false
+	}
+	return c.offset.CompareAndSwap(old, int64(server.Sub(now))) // of several who saw the same, one moves the clock
+}
+
+// Sync asks the API for its time and corrects the clock by it. It is never needed, as [Transport] corrects its clock by itself;
+// it saves the first request of a machine known to be wrong its second round trip. See [ServerTime] for client and errors.
+func (c *ServerClock) Sync(ctx context.Context, client *http.Client) error {
+	_, err := correct(ctx, client, c)
+	return err
+}
+
+func correct(ctx context.Context, client *http.Client, clock corrector) (moved bool, err error) {
+	asked := time.Now()
+	server, err := ServerTime(ctx, client)
+	if err != nil {
+		return false, err
+	}
+	// The server read its clock somewhere between question and answer; halfway is the best guess.
+	return clock.Correct(server.Add(time.Since(asked) / 2)), nil
+}
+
+// ServerTime asks the API for its time, in whole seconds (GET /auth/time, which needs no credentials). The client must use a
+// [Transport], which says where to ask; an answer other than 2xx is an [*APIError].
+func ServerTime(ctx context.Context, client *http.Client) (time.Time, error) {
+	var seconds int64
+	if err := ask(ctx, client, http.MethodGet, "/auth/time", nil, &seconds); err != nil {
+		return time.Time{}, err
+	}
+	return time.Unix(seconds, 0), nil
+}
