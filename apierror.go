@@ -1,0 +1,186 @@
+package ovhauth
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// What the API means by refusing a request: targets for [errors.Is] on an [*APIError].
+var (
+	ErrInvalidSignature  = errors.New("ovhauth: invalid signature")            // 400 INVALID_SIGNATURE
+	ErrQueryTimeOut      = errors.New("ovhauth: request signed at wrong time") // 400 QUERY_TIME_OUT
+	ErrInvalidKey        = errors.New("ovhauth: unknown application key")      // 403 INVALID_KEY
+	ErrUnknownCredential = errors.New("ovhauth: unknown consumer key")         // 403 NOT_CREDENTIAL
+	ErrInvalidCredential = errors.New("ovhauth: consumer key not in force")    // 403 INVALID_CREDENTIAL: pending, refused or expired
+	ErrNotGranted        = errors.New("ovhauth: call not granted")             // 403 NOT_GRANTED_CALL: access rules or IAM policies
+)
+
+// What this package refuses by itself, before anything is sent: targets for [errors.Is] on an error of [Transport].
+var (
+	ErrMissingCredentials = errors.New("missing credentials")
+	ErrBodyTooLarge       = errors.New("request body without GetBody is larger than 32 MiB; set GetBody, so that it can be signed without holding it")
+	ErrPlainHTTP          = errors.New("plain http would show the keys to the network; use https")
+	ErrFIPS               = errors.New("GODEBUG=fips140=only forbids SHA-1, which the API's signature is made of; use an OAuth2 service account or an access token")
+)
+
+// APIError is an answer of the API other than 2xx, as [CheckResponse] reads it.
+type APIError struct {
+	Method, Path string // of the request
+
+	StatusCode int               // of the answer, whatever its body claims
+	Code       string            // "errorCode" of the API's older dialect ("NOT_GRANTED_CALL"), or "error" of an OAuth2 endpoint
+	Class      string            // "class" of the newer dialect: "Client::Forbidden"
+	Message    string            // the API's own words; for an answer that is not JSON, its text
+	Details    map[string]string // "details" of the newer dialect; what is no string in it is kept as JSON
+	QueryID    string            // X-Ovh-Queryid: what OVHcloud's support asks for
+}
+
+type meaning struct {
+	target        error
+	code, message string
+	plain         string // {call} stands for the method and path
+}
+
+// meanings pairs each target with the code and the messages that the API gives it, and with what they mean for the caller.
+var meanings = []meaning{
+	{ErrInvalidSignature, "INVALID_SIGNATURE", "Invalid signature",
+		"the application secret or the consumer key is not the one that belongs to this application key"},
+	{ErrQueryTimeOut, "QUERY_TIME_OUT", "Query out of time",
+		"it was signed at a time too far from the server's; check this machine's clock"},
+	{ErrInvalidKey, "INVALID_KEY", "This application key is invalid",
+		"this endpoint does not know the application key; a key belongs to one endpoint"},
+	{ErrInvalidKey, "", "Invalid application key",
+		"this endpoint does not know the application key; a key belongs to one endpoint"},
+	{ErrUnknownCredential, "NOT_CREDENTIAL", "This credential does not exist",
+		"this endpoint does not know the consumer key, or it belongs to another application; ask for a new one"},
+	{ErrInvalidCredential, "INVALID_CREDENTIAL", "This credential is not valid",
+		"the consumer key is not validated yet, was refused or has expired"},
+	{ErrNotGranted, "NOT_GRANTED_CALL", "This call has not been granted",
+		"the consumer key's access rules do not allow {call}"},
+	{ErrNotGranted, "", "User not granted for this request",
+		"no IAM policy of the account allows {call} to these credentials"},
+	{nil, "", "You must login first",
+		"it carried no credentials, or a token that is not valid any more"},
+	{nil, "", "Got an invalid (or empty) URL",
+		"there is no such path at this endpoint"},
+}
+
+// Error says in one line what was asked, what the API answered, what that means, and the query ID.
+func (e *APIError) Error() string {
+	call := e.Method + " " + e.Path
+	parts := []string{"ovhauth: " + call, strings.TrimSpace(fmt.Sprint(e.StatusCode, " ", http.StatusText(e.StatusCode))), e.Code, e.Class, e.Message}
+	for _, m := range meanings {
+		if m.matches(e) {
+			parts = append(parts, strings.ReplaceAll(m.plain, "{call}", call))
+			break
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Details)) {
+		if e.Details[name] != "" {
+			parts = append(parts, name+" "+e.Details[name])
+		}
+	}
+	parts = slices.DeleteFunc(parts, func(s string) bool { return s == "" })
+	s := oneLine(strings.Join(parts, ": "))
+	if e.QueryID != "" {
+		s += " (query ID " + oneLine(e.QueryID) + ")"
+	}
+	return s
+}
+
+// Is reports whether the answer means target, by its code or by its message: not every dialect has the code.
+func (e *APIError) Is(target error) bool {
+	return slices.ContainsFunc(meanings, func(m meaning) bool { return target == m.target && m.matches(e) })
+}
+
+// aboutAuth reports whether the answer refuses the caller rather than the call: nothing was executed.
+func (e *APIError) aboutAuth() bool {
+	return slices.ContainsFunc(meanings, func(m meaning) bool { return m.target != nil && m.matches(e) })
+}
+
+func (m *meaning) matches(e *APIError) bool {
+	return m.code != "" && e.Code == m.code || strings.EqualFold(strings.TrimSpace(e.Message), m.message)
+}
+
+// CheckResponse returns nil for a 2xx answer and leaves it alone. For any other it returns an [*APIError], made of the header
+// and the first 16 KiB of the body, and closes the body.
+func CheckResponse(resp *http.Response) error {
+	if resp.StatusCode/100 == 2 {
+		return nil
+	}
+	var body []byte
+	if resp.Body != nil {
+		defer resp.Body.Close()
+		// What came before a connection broke is still the best account of what went wrong.
+		body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	}
+	return newAPIError(resp, body)
+}
+
+// maxErrorBody is how much of an error answer is read to understand it. The API's own are shorter than 1 KiB.
+const maxErrorBody = 16 << 10
+
+func newAPIError(resp *http.Response, body []byte) *APIError {
+	e := &APIError{StatusCode: resp.StatusCode, QueryID: resp.Header.Get("X-Ovh-Queryid")}
+	if req := resp.Request; req != nil {
+		e.Method = cmp.Or(req.Method, http.MethodGet)
+		if req.URL != nil {
+			e.Path = req.URL.EscapedPath() // the query may hold what is nobody else's business
+		}
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(body, &fields) != nil {
+		e.Message = oneLine(tag.ReplaceAllString(string(body), " "))
+		return e
+	}
+	e.Code = cmp.Or(text(fields["errorCode"]), text(fields["error"]))
+	e.Class = text(fields["class"])
+	e.Message = cmp.Or(text(fields["message"]), text(fields["error_description"]))
+	var details map[string]json.RawMessage
+	if json.Unmarshal(fields["details"], &details) == nil && len(details) > 0 {
+		e.Details = make(map[string]string, len(details))
+		for name, value := range details {
+			e.Details[name] = text(value)
+		}
+	}
+	return e
+}
+
+// text returns a JSON string's value, nothing for null, and any other JSON as it is written.
+func text(raw json.RawMessage) (s string) {
+	if json.Unmarshal(raw, &s) != nil {
+		return string(raw)
+	}
+	return s
+}
+
+var tag = regexp.MustCompile(`<[^>]*>`)
+
+// oneLine puts s on one line, and cuts what would fill a screen.
+func oneLine(s string) string {
+	const most = 1000
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
+
+// localError is an error that arose on this side of the wire, before a request was sent, and that sending it again does not cure.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return "ovhauth: " + e.err.Error() }
+func (e *localError) Unwrap() error { return e.err }
+
+func localErrorf(format string, args ...any) error {
+	return &localError{fmt.Errorf(format, args...)}
+}
