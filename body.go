@@ -1,0 +1,128 @@
+package ovhauth
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+)
+
+// maxHeld is how much of a body is held in memory, if it cannot be opened a second time.
+const maxHeld = 32 << 20
+
+// openBody gives out a body that can be opened again: to be hashed, and to be sent once more.
+func (c *call) openBody(out *http.Request) (err error) {
+	switch {
+	case c.req.Body == nil || c.req.Body == http.NoBody:
+		return nil // and NoBody stays what it is: any other empty body would be sent in chunks
+	case c.reopen == nil && c.req.GetBody != nil:
+		c.reopen = c.req.GetBody
+		return nil // the caller's own reader goes first
+	case c.reopen == nil:
+		body := out.Body
+		out.Body = nil // closed by hold
+		held, err := hold(out.Context(), body, out.ContentLength)
+		if err != nil {
+			return err
+		}
+		c.length = len(held)
+		c.reopen = func() (io.ReadCloser, error) {
+			if len(held) == 0 {
+				return http.NoBody, nil
+			}
+			return io.NopCloser(bytes.NewReader(held)), nil
+		}
+	}
+	if c.req.GetBody == nil && len(c.req.Trailer) == 0 { // only a body of unknown length can have trailers
+		out.GetBody = c.reopen
+		if out.ContentLength <= 0 {
+			out.ContentLength = int64(c.length)
+		}
+	}
+	out.Body, err = c.reopen()
+	return err
+}
+
+// hold reads all of body into memory and closes it.
+func hold(ctx context.Context, body io.ReadCloser, length int64) ([]byte, error) {
+	var b bytes.Buffer
+	if length > maxHeld {
+		body.Close()
+		return nil, &localError{ErrBodyTooLarge}
+	}
+	b.Grow(int(max(length, 0)) + bytes.MinRead)
+	err := readAndClose(ctx, body, func(r io.Reader) error {
+		_, err := b.ReadFrom(io.LimitReader(r, maxHeld+1))
+		return err
+	})
+	if err == nil && b.Len() > maxHeld {
+		err = &localError{ErrBodyTooLarge}
+	}
+	return b.Bytes(), err
+}
+
+// readBody hashes all of body and closes it.
+func (s *signer) readBody(body io.ReadCloser) error {
+	hash := func(r io.Reader) error {
+		_, err := io.CopyBuffer(s, r, s.buf[:])
+		return err
+	}
+	// What net/http makes of an in-memory body writes itself out at once, and never waits. So would a file, which may be a pipe.
+	if _, ok := body.(io.WriterTo); ok {
+		if _, file := body.(*os.File); !file {
+			defer body.Close()
+			return hash(body)
+		}
+	}
+	return readAndClose(s.ctx, body, hash)
+}
+
+// readAndClose lets read have body and closes it: when read is done, or when ctx ends, so that a reader that waits lets go.
+func readAndClose(ctx context.Context, body io.ReadCloser, read func(io.Reader) error) error {
+	closeOnce := sync.OnceFunc(func() { body.Close() })
+	defer closeOnce()
+	defer context.AfterFunc(ctx, closeOnce)()
+	return read(contextReader{ctx, body})
+}
+
+// contextReader is a Reader that ends with its context, even if the one below goes on for ever.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+// peek returns the start of an error answer's body, and puts it back.
+func peek(resp *http.Response) []byte {
+	if resp.Body == nil {
+		return nil
+	}
+	head, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	rest := io.Reader(resp.Body)
+	if err != nil {
+		rest = brokenReader{err}
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), rest), resp.Body}
+	return head
+}
+
+type brokenReader struct{ err error }
+
+func (r brokenReader) Read([]byte) (int, error) { return 0, r.err }
+
+func closeBody(body io.ReadCloser) {
+	if body != nil {
+		body.Close()
+	}
+}

@@ -1,0 +1,507 @@
+package ovhauth
+
+import (
+	"cmp"
+	"context"
+	"crypto/fips140"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Transport is an [http.RoundTripper] that signs requests to the OVHcloud API. Put it into an [http.Client]:
+//
+//	client := &http.Client{Transport: &ovhauth.Transport{}}
+//	resp, err := client.Get("/me") // GET https://eu.api.ovh.com/1.0/me, signed
+//
+// A URL without a host is relative to the endpoint; /v1/… and /v2/… are relative to the endpoint without its version. A URL of
+// the endpoint's own scheme, host and port is signed as it stands. Any other passes unsigned, and so does a redirect that has
+// once led elsewhere.
+//
+// The zero value is ready. A Transport is safe for concurrent use; its fields must not change after the first request. Errors of
+// its own match [ErrMissingCredentials], [ErrBodyTooLarge], [ErrPlainHTTP] or [ErrFIPS] where one of these is the cause; nothing
+// has been sent then. Errors of Base, of the body's reader and of the context are returned as they are.
+type Transport struct {
+	// Endpoint is the API to sign for: one of the constants, a name that [ParseEndpoint] knows, or a URL. "" means
+	// OVH_ENDPOINT, then EU.
+	Endpoint Endpoint
+
+	// Credentials is asked once for each request that needs any. Nil means DefaultCredentials(Endpoint).
+	Credentials CredentialProvider
+
+	// Clock tells the time to sign with. Nil means a [ServerClock] of the Transport's own.
+	Clock Clock
+
+	// Base sends the signed requests. Nil means [http.DefaultTransport].
+	Base http.RoundTripper
+
+	// Logger is told, at Info, of a corrected clock and a dropped token; never a secret, never a body. Nil means silent.
+	Logger *slog.Logger
+
+	ready atomic.Pointer[setup]
+	clock ServerClock
+	sync  flight[struct{}]
+}
+
+// setup is what the fields of a Transport come to, worked out at the first request.
+type setup struct {
+	*endpoint
+	credentials CredentialProvider
+	clock       Clock
+}
+
+func (t *Transport) setup() (*setup, error) {
+	if s := t.ready.Load(); s != nil {
+		return s, nil
+	}
+	e := t.Endpoint
+	if e == "" {
+		e = defaultEndpoint()
+	}
+	parsed, err := parseEndpoint(e)
+	if err != nil {
+		return nil, err
+	}
+	s := &setup{endpoint: parsed, credentials: t.Credentials, clock: t.Clock}
+	if s.credentials == nil {
+		s.credentials = EnvCredentials()
+	}
+	if s.clock == nil {
+		s.clock = &t.clock
+	}
+	t.ready.CompareAndSwap(nil, s) // of several first requests, all use the same
+	return t.ready.Load(), nil
+}
+
+func (t *Transport) base() http.RoundTripper {
+	if t.Base != nil {
+		return t.Base
+	}
+	return http.DefaultTransport
+}
+
+// CloseIdleConnections closes the idle connections of Base, if it can do so.
+func (t *Transport) CloseIdleConnections() {
+	if c, ok := t.base().(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+// Format prints the endpoint alone. Under a wrong verb such as %s, fmt would print a Transport's fields, and theirs, without
+// asking Credentials how they want to be printed.
+func (t *Transport) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "&ovhauth.Transport{Endpoint:%q}", string(t.Endpoint))
+}
+
+type withoutSignature struct{}
+
+// WithoutSignature returns a context whose requests a [Transport] sends to the endpoint without any authentication, and without
+// asking for credentials: for the few calls that take none, such as ordering as a guest.
+func WithoutSignature(ctx context.Context) context.Context {
+	return context.WithValue(ctx, withoutSignature{}, true)
+}
+
+// RoundTrip signs a copy of req and sends it by Base. If the API says that it was signed at the wrong time, or by an access
+// token that is not valid any more, that is mended and the request sent once more.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	c := call{t: t, req: req}
+	if err := c.route(); err != nil {
+		closeBody(req.Body)
+		return nil, err
+	}
+	if c.foreign {
+		return c.pass()
+	}
+	out, err := c.authorise()
+	if err != nil {
+		return nil, err
+	}
+	resp, err := t.base().RoundTrip(out)
+	if err == nil && resp != nil && c.mend(resp) {
+		c.mended = true
+		// An answer in hand is worth more than the reason why there could be no second one.
+		if out, failed := c.authorise(); failed == nil {
+			closeBody(resp.Body)
+			resp, err = t.base().RoundTrip(out)
+		}
+	}
+	return c.finish(resp, err)
+}
+
+// call is one request on its way through a Transport.
+type call struct {
+	t   *Transport
+	req *http.Request // the caller's, which nobody may touch
+	*setup
+
+	url     *url.URL // absolute
+	host    string   // as the Host header will say it
+	foreign bool     // of another origin, or sent here by one
+	need    need
+
+	given    Credentials                   // what the provider gave
+	bearer   bool                          // an access token of it went out
+	signedAt time.Time                     // by the clock that signed, unless bearer
+	sentAt   time.Time                     // by the local clock
+	reopen   func() (io.ReadCloser, error) // opens the body again; nil before openBody, or without a body
+	length   int                           // of a body that is held
+	mended   bool                          // this is the second time
+}
+
+// need is what a request must carry.
+type need int
+
+const (
+	everything     need = iota // a signature, or an access token
+	applicationKey             // for asking for a consumer key
+	nothing
+)
+
+// route finds where the request goes, and what it needs to get there.
+func (c *call) route() (err error) {
+	ctx, u := c.req.Context(), c.req.URL
+	if err := ctx.Err(); err != nil {
+		return err // http.Client does not look before it calls
+	}
+	if u == nil {
+		return localErrorf("the request has no URL")
+	}
+	if c.setup, err = c.t.setup(); err != nil {
+		return err
+	}
+	c.url, c.host = u, c.req.Host
+	if u.Host == "" {
+		if u.Scheme != "" && u.Scheme != c.scheme {
+			return localErrorf("a URL with scheme %s: but no host; write the path alone, such as /me", u.Scheme)
+		}
+		c.url, c.host = new(url.URL), ""
+		c.resolve(u, c.url)
+	} else if strings.EqualFold(u.Scheme, "http") && c.hasName(u) && !isLoopback(u.Hostname()) {
+		return localErrorf("http://%s: %w", u.Host, ErrPlainHTTP)
+	}
+	if !c.owns(c.url) || c.strayed() {
+		c.foreign = true
+		return nil
+	}
+	if c.host == "" {
+		c.host = c.url.Host
+	}
+	c.need = c.needs(ctx)
+	return c.sendable()
+}
+
+// strayed reports whether the request is a redirect, and one before it went to another origin: whoever answers there must not
+// decide what is signed here.
+func (c *call) strayed() bool {
+	for resp := c.req.Response; resp != nil && resp.Request != nil; resp = resp.Request.Response {
+		if u := resp.Request.URL; u != nil && u.Host != "" && !c.owns(u) {
+			return true
+		}
+	}
+	return false
+}
+
+// sendable refuses what would not go over the wire as it is signed.
+func (c *call) sendable() error {
+	switch target := c.url.RequestURI(); {
+	case c.url.Opaque != "":
+		return localErrorf("an opaque URL cannot be signed; set URL.Path, and RawPath if need be")
+	case c.req.Method == http.MethodConnect:
+		return localErrorf("the API has no CONNECT")
+	case target[0] != '/':
+		return localErrorf("URL path %q does not begin with a slash", c.url.Path)
+	case strings.ContainsFunc(target, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		return localErrorf("a blank or control character in the URL's query; encode it, as url.Values does")
+	case c.host != c.endpoint.host && !plainHost(c.host):
+		return localErrorf("host %q cannot be signed; write it in ASCII, without a zone", c.host)
+	}
+	return nil
+}
+
+func (c *call) needs(ctx context.Context) need {
+	if ctx.Value(withoutSignature{}) != nil {
+		return nothing
+	}
+	switch path := c.url.EscapedPath(); c.req.Method {
+	case http.MethodGet, "":
+		if path == c.time[0] || path == c.time[1] {
+			return nothing
+		}
+	case http.MethodPost:
+		if path == c.credential[0] || path == c.credential[1] {
+			return applicationKey
+		}
+	}
+	return everything
+}
+
+// pass sends the request on unsigned. Signed it may be only by a Transport above, for this very origin.
+func (c *call) pass() (*http.Response, error) {
+	out := c.req
+	if above, ok := c.req.Context().Value(signedFor{}).(*outgoing); !ok || !above.owns(c.url) {
+		if header := without(c.req.Header, isSignature); len(header) < len(c.req.Header) {
+			out = c.req.WithContext(c.req.Context())
+			out.Header = header
+		}
+	}
+	resp, err := c.t.base().RoundTrip(out)
+	return c.finish(resp, err)
+}
+
+// outgoing is the context of a request sent to the endpoint. It tells a Transport below that the request is signed, and for whom.
+type outgoing struct {
+	context.Context // the caller's
+	*setup
+	values [4]string // of the four headers, in one allocation
+}
+
+type signedFor struct{}
+
+func (o *outgoing) Value(key any) any {
+	if key == (signedFor{}) {
+		return o
+	}
+	return o.Context.Value(key)
+}
+
+// authorise returns the request to send: a copy with its authentication. If it fails, it has closed the body.
+func (c *call) authorise() (*http.Request, error) {
+	o := &outgoing{Context: c.req.Context(), setup: c.setup}
+	out := c.req.WithContext(o) // not Clone: trailers must stay the map that their sender fills
+	out.URL = c.url
+	if c.url != c.req.URL {
+		out.Host = "" // that of a relative URL was meant for whoever passes the request on
+	}
+	out.Header = without(c.req.Header, isAuthentication)
+	if c.mended {
+		out.Body = nil // the first copy's, and closed
+	}
+	err := c.authenticate(out, o)
+	if done := o.Err(); done != nil {
+		err = done
+	}
+	if err != nil {
+		closeBody(out.Body)
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *call) authenticate(out *http.Request, o *outgoing) error {
+	if c.need == nothing {
+		return nil
+	}
+	given, err := c.credentials.Retrieve(o.Context)
+	if err != nil {
+		return localErrorf("credentials: %w", err)
+	}
+	if c.mended && c.bearer && given == c.given {
+		return localErrorf("the access token that the API refused is the only one there is")
+	}
+	c.given = given
+	keys, err := given.usable(c.need)
+	if err != nil {
+		return err
+	}
+	o.values[0] = keys.ApplicationKey
+	if c.need == applicationKey {
+		out.Header["X-Ovh-Application"] = o.values[0:1:1]
+		return nil
+	}
+	if err := c.openBody(out); err != nil {
+		return err
+	}
+	if c.bearer = keys.AccessToken != ""; c.bearer {
+		o.values[0] = "Bearer " + keys.AccessToken
+		out.Header["Authorization"] = o.values[0:1:1]
+		return nil
+	}
+	o.values[1] = keys.ConsumerKey
+	if o.values[2], o.values[3], err = c.sign(&keys); err != nil {
+		return err
+	}
+	out.Header["X-Ovh-Application"] = o.values[0:1:1]
+	out.Header["X-Ovh-Consumer"] = o.values[1:2:2]
+	out.Header["X-Ovh-Timestamp"] = o.values[2:3:3]
+	out.Header["X-Ovh-Signature"] = o.values[3:4:4]
+	return nil
+}
+
+// sign hashes the body first and takes the time last, so that a slow body does not age the signature.
+func (c *call) sign(keys *Credentials) (timestamp, signature string, err error) {
+	if fips140.Enforced() {
+		return "", "", &localError{ErrFIPS}
+	}
+	s := newSigner(c.req.Context())
+	defer s.free()
+	s.start(keys, cmp.Or(c.req.Method, http.MethodGet), c.url.Scheme, "://", c.host, c.url.RequestURI())
+	if c.reopen != nil {
+		body, err := c.reopen()
+		if err == nil {
+			err = s.readBody(body)
+		}
+		if err != nil {
+			return "", "", err
+		}
+	}
+	now, err := c.clock.Now(s.ctx)
+	if err != nil {
+		return "", "", localErrorf("clock: %w", err)
+	}
+	c.signedAt, c.sentAt = now, time.Now()
+	timestamp, signature = s.finish(now)
+	return timestamp, signature, nil
+}
+
+// mend looks into a refusal, puts right what it was about if that is the clock or the access token, and reports whether to send
+// the request once more.
+func (c *call) mend(resp *http.Response) bool {
+	switch {
+	case c.need != everything || resp.StatusCode/100 != 4:
+		return false
+	case c.bearer:
+		return resp.StatusCode == http.StatusUnauthorized && c.dropToken()
+	default:
+		return c.mendClock(resp)
+	}
+}
+
+func (c *call) dropToken() bool {
+	p, ok := c.credentials.(interface{ Invalidate(Credentials) })
+	if ok {
+		p.Invalidate(c.given)
+		c.t.log(c.req.Context(), "access token dropped: the API refused it")
+	}
+	return ok
+}
+
+// maxSkew is how far the Date of a refusal may lie from the time of signing before the clock is taken to be wrong. The API's own
+// tolerance is not documented.
+const maxSkew = 30 * time.Second
+
+func (c *call) mendClock(resp *http.Response) bool {
+	clock, ok := c.clock.(corrector)
+	if !ok {
+		return false // trusted
+	}
+	took := time.Since(c.sentAt)
+	arrived := time.Now()
+	answer := newAPIError(resp, peek(resp))
+	timeOut := answer.Is(ErrQueryTimeOut)
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	dated := err == nil
+	wrong := dated && (date.Before(c.signedAt.Add(-maxSkew)) || date.After(c.signedAt.Add(took+maxSkew)))
+	switch resp.StatusCode {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
+	default:
+		wrong = false
+	}
+	if !timeOut && !wrong {
+		return false
+	}
+	if !dated || resp.Header.Get("Age") != "" { // a cache dates its answers when it got them
+		if c.t.askTime(c.req.Context(), clock) != nil {
+			return false
+		}
+	} else if clock.Correct(date.Add(time.Since(arrived))) {
+		c.t.logCorrected(c.req.Context(), clock)
+	}
+	// An executed POST may answer 403 too, so a Date alone does not show that it was not.
+	return timeOut || answer.aboutAuth() || isIdempotent(c.req.Method)
+}
+
+// corrector is what a Clock is that can be told the time.
+type corrector interface{ Correct(server time.Time) bool }
+
+// askTime corrects the clock by GET /auth/time, which all who need it at once ask together.
+func (t *Transport) askTime(ctx context.Context, clock corrector) error {
+	_, err := t.sync.do(ctx, func(ctx context.Context) (struct{}, error) {
+		moved, err := correct(ctx, &http.Client{Transport: t}, clock)
+		if moved {
+			t.logCorrected(ctx, clock)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+func (t *Transport) logCorrected(ctx context.Context, clock corrector) {
+	if c, ok := clock.(interface{ Offset() time.Duration }); ok {
+		t.log(ctx, "clock corrected", slog.Duration("offset", c.Offset()))
+	} else {
+		t.log(ctx, "clock corrected")
+	}
+}
+
+func (t *Transport) log(ctx context.Context, msg string, attrs ...slog.Attr) {
+	if t.Logger != nil {
+		t.Logger.LogAttrs(ctx, slog.LevelInfo, "ovhauth: "+msg, attrs...)
+	}
+}
+
+// isIdempotent reports whether a request that may have been executed can be sent again.
+func isIdempotent(method string) bool {
+	switch method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// finish makes what Base returned a response or an error, and the response one to the caller's request.
+func (c *call) finish(resp *http.Response, err error) (*http.Response, error) {
+	ctx := c.req.Context()
+	switch {
+	case err != nil:
+		if resp != nil {
+			closeBody(resp.Body)
+		}
+		if done := ctx.Err(); done != nil && !errors.Is(err, done) && !errors.Is(err, context.Cause(ctx)) {
+			err = done
+		}
+		return nil, err
+	case resp == nil:
+		return nil, localErrorf("Base returned neither a response nor an error")
+	}
+	resp.Request = c.req // the signed copy would carry the keys into logs
+	if location := resp.Header.Get("Location"); location != "" && c.url != c.req.URL {
+		// http.Client resolves a redirect against the URL it knows, which has no host.
+		if u, err := c.url.Parse(location); err == nil {
+			resp.Header = resp.Header.Clone()
+			resp.Header.Set("Location", u.String())
+		}
+	}
+	return resp, nil
+}
+
+// without returns a copy of h that lacks the headers that drop names. Values are shared, but cannot be appended to.
+func without(h http.Header, drop func(name string) bool) http.Header {
+	header := make(http.Header, len(h)+4)
+	for name, values := range h {
+		if !drop(name) {
+			header[name] = values[:len(values):len(values)]
+		}
+	}
+	return header
+}
+
+// isAuthentication reports whether a header is one that only a Transport sets on requests to its endpoint. A name goes over the
+// wire as it is spelled, and servers do not mind the spelling.
+func isAuthentication(name string) bool {
+	return isSignature(name) || len(name) == len("Authorization") && strings.EqualFold(name, "Authorization")
+}
+
+func isSignature(name string) bool {
+	switch len(name) {
+	case len("X-Ovh-Consumer"), len("X-Ovh-Timestamp"), len("X-Ovh-Application"):
+		return strings.EqualFold(name, "X-Ovh-Application") || strings.EqualFold(name, "X-Ovh-Consumer") ||
+			strings.EqualFold(name, "X-Ovh-Timestamp") || strings.EqualFold(name, "X-Ovh-Signature")
+	}
+	return false
+}
