@@ -1,0 +1,280 @@
+package ovhauth_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/ovhauth"
+)
+
+// openings counts the readers that a GetBody gave, and how often each is closed.
+type openings struct {
+	text   string
+	bodies []*trackedBody
+}
+
+func (o *openings) open() (io.ReadCloser, error) {
+	b := &trackedBody{Reader: strings.NewReader(o.text)}
+	o.bodies = append(o.bodies, b)
+	return b, nil
+}
+
+func (o *openings) check(t *testing.T, name string) {
+	t.Helper()
+	for i, b := range o.bodies {
+		if b.closed != 1 {
+			t.Errorf("%s: reader %d of %d closed %d times", name, i, len(o.bodies), b.closed)
+		}
+	}
+}
+
+// How each kind of body arrives at Base.
+func TestBody(t *testing.T) {
+	const text = `{"a":"b"}`
+	for _, test := range []struct {
+		name    string
+		body    func(*http.Request, *openings)
+		want    string
+		length  int64
+		getBody bool
+		held    bool // Base gets a copy, not the caller's reader
+	}{
+		{"nil", func(r *http.Request, _ *openings) { r.Body = nil }, "", 0, false, false},
+		{"NoBody", func(r *http.Request, _ *openings) { r.Body = http.NoBody }, "", 0, false, false},
+		{"with GetBody", func(r *http.Request, o *openings) { r.Body, _ = o.open(); r.GetBody = o.open; r.ContentLength = 9 }, text, 9, true, false},
+		{"with GetBody, unknown length", func(r *http.Request, o *openings) { r.Body, _ = o.open(); r.GetBody = o.open; r.ContentLength = -1 }, text, -1, true, false},
+		{"one-shot", func(r *http.Request, o *openings) { r.Body, _ = o.open(); r.ContentLength = 9 }, text, 9, true, true},
+		{"one-shot, unknown length", func(r *http.Request, o *openings) { r.Body, _ = o.open() }, text, 9, true, true},
+		{"one-shot, wrong length", func(r *http.Request, o *openings) { r.Body, _ = o.open(); r.ContentLength = 5 }, text, 5, true, true},
+		{"one-shot, empty", func(r *http.Request, o *openings) { o.text = ""; r.Body, _ = o.open(); r.ContentLength = -1 }, "", 0, true, true},
+		{"one-shot, trailers", func(r *http.Request, o *openings) {
+			r.Body, _ = o.open()
+			r.Trailer = http.Header{"X-Sum": nil}
+			r.ContentLength = -1
+		}, text, -1, false, true},
+	} {
+		base := &recorder{}
+		opened := &openings{text: text}
+		req := newRequest(t, "POST", "/me", nil)
+		test.body(req, opened)
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}
+		if _, err := transport.RoundTrip(req); err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		got := base.last()
+		if base.bodies[0] != test.want || got.ContentLength != test.length || (got.GetBody != nil) != test.getBody {
+			t.Errorf("%s: sent %q of length %d, GetBody: %v", test.name, base.bodies[0], got.ContentLength, got.GetBody != nil)
+		}
+		if same := got.Body == req.Body; same == test.held {
+			t.Errorf("%s: Base got the caller's own body: %v", test.name, same)
+		}
+		if test.want == "" && got.Body != nil && got.Body != http.NoBody {
+			t.Errorf("%s: an empty body is a %T", test.name, got.Body)
+		}
+		if got.GetBody != nil {
+			again, err := got.GetBody()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, _ := io.ReadAll(again); string(b) != test.want {
+				t.Errorf("%s: GetBody gave %q", test.name, b)
+			}
+			again.Close()
+		}
+		if want := ovhauth.Sign(shared, "POST", got.URL.String(), []byte(test.want), timestamp(got)); got.Header.Get("X-Ovh-Signature") != want {
+			t.Errorf("%s: signed another body than %q", test.name, test.want)
+		}
+		opened.check(t, test.name)
+	}
+}
+
+// timestamp is the time that req was signed at.
+func timestamp(req *http.Request) time.Time {
+	seconds, _ := strconv.ParseInt(req.Header.Get("X-Ovh-Timestamp"), 10, 64)
+	return time.Unix(seconds, 0)
+}
+
+// Without GetBody a body is held up to 32 MiB, and no more of it is read than shows that it is larger.
+func TestBodyTooLarge(t *testing.T) {
+	const most = 32 << 20
+	for _, test := range []struct {
+		name         string
+		size, length int64
+		want         error
+		most         int64 // may be read
+	}{
+		{"at the limit", most, -1, nil, most},
+		{"at the limit, known", most, most, nil, most},
+		{"beyond", most + 1, -1, ovhauth.ErrBodyTooLarge, most + 1},
+		{"endless", 1 << 40, -1, ovhauth.ErrBodyTooLarge, most + 1},
+		{"beyond, known", 1 << 40, 1 << 40, ovhauth.ErrBodyTooLarge, 0},
+	} {
+		zeros := &zeroReader{left: test.size}
+		body := &trackedBody{Reader: zeros}
+		req := newRequest(t, "POST", "/me", nil)
+		req.Body, req.ContentLength = body, test.length
+		base := baseFunc(func(req *http.Request) (*http.Response, error) {
+			if n, _ := io.Copy(io.Discard, req.Body); n != test.size || req.ContentLength != test.size {
+				t.Errorf("%s: %d bytes sent, Content-Length %d", test.name, n, req.ContentLength)
+			}
+			return answer(200, ""), nil
+		})
+		_, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(req)
+		if !errors.Is(err, test.want) || body.closed != 1 || zeros.read > test.most {
+			t.Errorf("%s: %v; body closed %d times, %d bytes read", test.name, err, body.closed, zeros.read)
+		}
+	}
+}
+
+type zeroReader struct{ left, read int64 }
+
+func (z *zeroReader) Read(p []byte) (int, error) {
+	if z.left == 0 {
+		return 0, io.EOF
+	}
+	n := int(min(int64(len(p)), z.left))
+	clear(p[:n])
+	z.left -= int64(n)
+	z.read += int64(n)
+	return n, nil
+}
+
+// A file is hashed as a stream, from where it stands; nothing of it is held.
+func TestLargeFileIsStreamed(t *testing.T) {
+	const size = 64 << 20
+	path := filepath.Join(t.TempDir(), "disk.img")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := newRequest(t, "PUT", "/disk", file)
+	req.ContentLength = size
+	req.GetBody = func() (io.ReadCloser, error) { return os.Open(path) }
+	base := baseFunc(func(req *http.Request) (*http.Response, error) { return answer(200, ""), nil })
+	transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}
+
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := transport.RoundTrip(req); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 256<<10 {
+		t.Errorf("%d bytes allocated", n)
+	}
+	if _, err := file.Read(make([]byte, 1)); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the caller's file is still open: %v", err)
+	}
+}
+
+// Over a socket: what net/http makes of a body must not change on its way through the Transport.
+func TestBodyFramingOnTheWire(t *testing.T) {
+	type framing struct {
+		length  int64
+		chunked bool
+		trailer string
+		expect  string
+		body    string
+	}
+	var got framing
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got = framing{r.ContentLength, len(r.TransferEncoding) > 0, r.Trailer.Get("X-Sum"), r.Header.Get("Expect"), string(body)}
+	}))
+	defer server.Close()
+	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.Endpoint(server.URL), Credentials: shared, Base: server.Client().Transport}}
+	for _, test := range []struct {
+		name   string
+		method string
+		body   io.Reader
+		change func(*http.Request)
+		want   framing
+	}{
+		{"POST NoBody", "POST", http.NoBody, nil, framing{}},
+		{"PUT nil", "PUT", nil, nil, framing{}},
+		{"GET nil", "GET", nil, nil, framing{}},
+		{"DELETE with a body", "DELETE", strings.NewReader("x"), nil, framing{length: 1, body: "x"}},
+		{"one-shot", "POST", struct{ io.Reader }{strings.NewReader("xyz")}, nil, framing{length: 3, body: "xyz"}},
+		{"one-shot, empty", "POST", struct{ io.Reader }{strings.NewReader("")}, nil, framing{}},
+		{"Expect", "POST", strings.NewReader("x"), func(r *http.Request) { r.Header.Set("Expect", "100-continue") },
+			framing{length: 1, expect: "100-continue", body: "x"}},
+		// The sender fills the trailers in while the body is read, which is when they are known.
+		{"live trailers", "POST", nil, func(r *http.Request) {
+			r.Trailer, r.ContentLength = http.Header{"X-Sum": nil}, -1
+			r.Body = io.NopCloser(io.MultiReader(strings.NewReader("abc"), readerFunc(func([]byte) (int, error) {
+				r.Trailer.Set("X-Sum", "3")
+				return 0, io.EOF
+			})))
+		}, framing{length: -1, chunked: true, trailer: "3", body: "abc"}},
+		{"live trailers with GetBody", "POST", nil, func(r *http.Request) {
+			r.Trailer, r.ContentLength = http.Header{"X-Sum": nil}, -1
+			r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("abc")), nil }
+			r.Body = io.NopCloser(io.MultiReader(strings.NewReader("abc"), readerFunc(func([]byte) (int, error) {
+				r.Trailer.Set("X-Sum", "3")
+				return 0, io.EOF
+			})))
+		}, framing{length: -1, chunked: true, trailer: "3", body: "abc"}},
+	} {
+		req := newRequest(t, test.method, "/me", test.body)
+		if test.change != nil {
+			test.change(req)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		resp.Body.Close()
+		if got != test.want {
+			t.Errorf("%s arrived as %+v, want %+v", test.name, got, test.want)
+		}
+	}
+}
+
+// The time is taken when the body has been hashed: a slow reader must not age the signature.
+func TestTimeIsTakenLast(t *testing.T) {
+	now := time.Unix(1000, 0)
+	body := readerFunc(func([]byte) (int, error) { now = now.Add(time.Hour); return 0, io.EOF })
+	base := &recorder{}
+	transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base, Clock: ovhauth.ClockFunc(func() time.Time { return now })}
+	if _, err := transport.RoundTrip(newRequest(t, "POST", "/me", body)); err != nil {
+		t.Fatal(err)
+	}
+	if got := base.last().Header.Get("X-Ovh-Timestamp"); got != "4600" {
+		t.Errorf("signed at %s", got)
+	}
+}
+
+// Hashing a large body in memory ends with the context, too.
+func TestHashingEndsWithTheContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	req := newRequest(t, "POST", "/me", bytes.NewReader(make([]byte, 64<<20))).WithContext(ctx)
+	original := req.GetBody
+	req.GetBody = func() (io.ReadCloser, error) { cancel(); return original() }
+	base := &recorder{}
+	_, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base, Clock: failingClock(func() error {
+		t.Error("the clock was asked all the same")
+		return nil
+	})}).RoundTrip(req)
+	if err != context.Canceled || len(base.requests) != 0 {
+		t.Errorf("got %v, %d sent", err, len(base.requests))
+	}
+}

@@ -1,0 +1,478 @@
+package ovhauth_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/ovhauth"
+)
+
+const (
+	timeOut     = `{"message":"Query out of time","httpCode":"400 Bad Request","errorCode":"QUERY_TIME_OUT"}`
+	timeOutOnly = `{"class":"Client::BadRequest","message":"Query out of time"}`
+	badKey      = `{"errorCode":"INVALID_CREDENTIAL","httpCode":"403 Forbidden","message":"This credential is not valid"}`
+	busy        = `{"class":"Client::Forbidden::Busy","message":"An operation is already running"}`
+)
+
+// skewed is an API whose clock is ahead of the local one. What it answers, refuse decides.
+type skewed struct {
+	ahead  time.Duration
+	refuse func(s *skewed, req *http.Request, attempt int) *http.Response
+
+	mu      sync.Mutex
+	sent    []string // method and timestamp of each signed request
+	asked   int      // for the time
+	bodies  []string
+	answers []*trackedBody
+}
+
+func (s *skewed) now() time.Time { return time.Now().Add(s.ahead) }
+
+func (s *skewed) date() string { return s.now().UTC().Format(http.TimeFormat) }
+
+func (s *skewed) RoundTrip(req *http.Request) (*http.Response, error) {
+	var body []byte
+	if req.Body != nil {
+		body, _ = io.ReadAll(req.Body)
+		req.Body.Close()
+	}
+	s.mu.Lock()
+	if strings.HasSuffix(req.URL.Path, "/auth/time") {
+		s.asked++
+		s.mu.Unlock()
+		time.Sleep(time.Second) // so that those who ask at once do so together
+		return answer(200, fmt.Sprint(s.now().Unix())), nil
+	}
+	defer s.mu.Unlock()
+	s.sent = append(s.sent, req.Header.Get("X-Ovh-Timestamp"))
+	s.bodies = append(s.bodies, string(body))
+	resp := s.refuse(s, req, len(s.sent))
+	if resp == nil {
+		resp = answer(200, "{}")
+	}
+	tracked := &trackedBody{Reader: resp.Body}
+	s.answers = append(s.answers, tracked)
+	resp.Body = tracked
+	return resp, nil
+}
+
+func (s *skewed) wrong(req *http.Request) bool {
+	var at int64
+	fmt.Sscan(req.Header.Get("X-Ovh-Timestamp"), &at)
+	return s.now().Sub(time.Unix(at, 0)).Abs() > 30*time.Second
+}
+
+// dated refuses what was signed at the wrong time, with this status, body, and a Date.
+func dated(status int, body string, headers ...string) func(*skewed, *http.Request, int) *http.Response {
+	return func(s *skewed, req *http.Request, _ int) *http.Response {
+		if !s.wrong(req) {
+			return nil
+		}
+		return answer(status, body, append(headers, "Date", s.date())...)
+	}
+}
+
+func undated(status int, body string, headers ...string) func(*skewed, *http.Request, int) *http.Response {
+	return func(s *skewed, req *http.Request, _ int) *http.Response {
+		if !s.wrong(req) {
+			return nil
+		}
+		return answer(status, body, headers...)
+	}
+}
+
+func always(status int, body string) func(*skewed, *http.Request, int) *http.Response {
+	return func(s *skewed, req *http.Request, _ int) *http.Response {
+		return answer(status, body, "Date", s.date())
+	}
+}
+
+func TestMendClock(t *testing.T) {
+	const hour = time.Hour
+	for _, test := range []struct {
+		name   string
+		ahead  time.Duration
+		method string
+		refuse func(*skewed, *http.Request, int) *http.Response
+		sent   int // signed requests
+		asked  int // times that /auth/time was asked
+		status int
+		offset time.Duration // of the clock afterwards, to the second
+	}{
+		{"right clock", 0, "GET", dated(400, timeOut), 1, 0, 200, 0},
+		{"ahead", hour, "GET", dated(400, timeOut), 2, 0, 200, hour},
+		{"behind", -hour, "POST", dated(400, timeOut), 2, 0, 200, -hour},
+		{"years", 30 * 365 * 24 * hour, "POST", dated(400, timeOut), 2, 0, 200, 30 * 365 * 24 * hour},
+		{"newer dialect", hour, "POST", dated(400, timeOutOnly), 2, 0, 200, hour},
+		{"other status", hour, "POST", dated(408, timeOut), 2, 0, 200, hour},
+		{"no Date", hour, "POST", undated(400, timeOut), 2, 1, 200, hour},
+		{"Date is no date", hour, "POST", undated(400, timeOut, "Date", "yesterday"), 2, 1, 200, hour},
+		{"from a cache", hour, "POST", dated(400, timeOut, "Age", "3600"), 2, 1, 200, hour},
+		{"refused again", hour, "POST", always(400, timeOut), 2, 0, 400, hour},
+		{"within two seconds, refused all the same", time.Second, "POST", always(400, timeOut), 2, 0, 400, 0},
+		{"Date of a 403, GET", hour, "GET", dated(403, busy), 2, 0, 200, hour},
+		{"Date of a 403, DELETE", hour, "DELETE", dated(403, busy), 2, 0, 200, hour},
+		{"Date of a 403, POST", hour, "POST", dated(403, busy), 1, 0, 403, hour},
+		{"Date of a 403, PATCH", hour, "PATCH", dated(403, busy), 1, 0, 403, hour},
+		{"Date of a 403 about authentication, POST", hour, "POST", dated(403, badKey), 2, 0, 200, hour},
+		{"Date of a 401", hour, "GET", dated(401, `{"message":"You must login first"}`), 2, 0, 200, hour},
+		{"Date of a 403, behind", -hour, "GET", dated(403, busy), 2, 0, 200, -hour},
+		{"Date of a 400", hour, "PUT", dated(400, `{"message":"Invalid JSON received"}`), 2, 0, 200, hour},
+		{"a 500 that says so", hour, "GET", dated(500, timeOut), 1, 0, 500, 0},
+		{"Date of a 404", hour, "GET", dated(404, "{}"), 1, 0, 404, 0},
+		{"Date of a 500", hour, "GET", dated(500, "{}"), 1, 0, 500, 0},
+		{"Date just outside", 32 * time.Second, "GET", dated(403, busy), 2, 0, 200, 32 * time.Second},
+		{"Date just inside", 29 * time.Second, "GET", always(403, busy), 1, 0, 403, 0},
+		{"Date just inside, behind", -29 * time.Second, "GET", always(403, busy), 1, 0, 403, 0},
+		{"the words in other words", hour, "POST", undated(400, `{"message":"Query out of time, or so"}`), 1, 0, 400, 0},
+		{"not JSON", hour, "POST", undated(400, "<h1>QUERY_TIME_OUT</h1>"), 1, 0, 400, 0},
+		{"empty", hour, "POST", undated(400, ""), 1, 0, 400, 0},
+	} {
+		for _, once := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, once %v", test.name, once), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var log bytes.Buffer
+					api, clock := &skewed{ahead: test.ahead, refuse: test.refuse}, &ovhauth.ServerClock{}
+					transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api,
+						Logger: slog.New(slog.NewTextHandler(&log, nil))}
+					opened := &openings{text: "body"}
+					req := newRequest(t, test.method, "/me", nil)
+					req.Body, _ = opened.open()
+					if !once {
+						req.GetBody = opened.open
+					}
+					resp, err := transport.RoundTrip(req)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if resp.StatusCode != test.status || len(api.sent) != test.sent || api.asked != test.asked || resp.Request != req {
+						t.Errorf("%d after %d requests and %d questions, want %d, %d, %d", resp.StatusCode, len(api.sent), api.asked, test.status, test.sent, test.asked)
+					}
+					if got := clock.Offset().Round(2 * time.Second); got != test.offset.Round(2*time.Second) {
+						t.Errorf("the clock is %v ahead, want %v", got, test.offset)
+					}
+					if corrected := strings.Contains(log.String(), `msg="ovhauth: clock corrected" offset=`); corrected != (test.offset != 0) {
+						t.Errorf("log: %s", log.String())
+					}
+					if !slices.Equal(api.bodies, slices.Repeat([]string{"body"}, test.sent)) {
+						t.Errorf("bodies %q", api.bodies)
+					}
+					resp.Body.Close()
+					opened.check(t, "request")
+					for i, a := range api.answers {
+						if a.closed != 1 {
+							t.Errorf("answer %d closed %d times", i, a.closed)
+						}
+					}
+
+					if test.status == 200 { // once mended, mended for all
+						sent, asked := len(api.sent), api.asked
+						if resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 200 {
+							t.Fatal(resp, err)
+						}
+						if len(api.sent) != sent+1 || api.asked != asked {
+							t.Error("the next request was refused again")
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// The zero Transport mends a clock of its own, and one that is not a corrector is left alone.
+func TestMendWhichClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct {
+			clock  ovhauth.Clock
+			status int
+		}{{nil, 200}, {ovhauth.ClockFunc(time.Now), 400}} {
+			api := &skewed{ahead: time.Hour, refuse: dated(400, timeOut)}
+			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: test.clock, Base: api}
+			resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil))
+			if err != nil || resp.StatusCode != test.status {
+				t.Errorf("%T: %v, %v", test.clock, resp, err)
+			}
+		}
+	})
+}
+
+// What needs no signature is not about time, whatever it is answered.
+func TestMendOnlyWhatWasSigned(t *testing.T) {
+	for _, test := range []struct {
+		method, url string
+		ctx         context.Context
+	}{
+		{"POST", "/auth/credential", t.Context()},
+		{"GET", "/me", ovhauth.WithoutSignature(t.Context())},
+		{"GET", "https://example.org/", t.Context()},
+	} {
+		api := &skewed{ahead: time.Hour, refuse: always(400, timeOut)}
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: api}
+		if _, err := transport.RoundTrip(newRequest(t, test.method, test.url, nil).WithContext(test.ctx)); err != nil || len(api.sent) != 1 {
+			t.Errorf("%s %s: sent %d times, %v", test.method, test.url, len(api.sent), err)
+		}
+	}
+}
+
+// Of 50 refused together, all go again, and the time is asked for once.
+func TestMendTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all sync.WaitGroup
+		all.Add(50)
+		api := &skewed{ahead: time.Hour, refuse: undated(400, timeOut)}
+		// Nobody is answered before all have been refused, whoever moves the clock first.
+		together := baseFunc(func(req *http.Request) (*http.Response, error) {
+			resp, err := api.RoundTrip(req)
+			if err == nil && resp.StatusCode == 400 {
+				all.Done()
+				all.Wait()
+			}
+			return resp, err
+		})
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: together}
+		var callers sync.WaitGroup
+		for range 50 {
+			callers.Go(func() {
+				resp, err := transport.RoundTrip(newRequest(t, "POST", "/me", strings.NewReader("x")))
+				if err != nil || resp.StatusCode != 200 {
+					t.Errorf("got %v, %v", resp, err)
+				}
+			})
+		}
+		callers.Wait()
+		if len(api.sent) != 100 || api.asked != 1 {
+			t.Errorf("%d requests, %d questions", len(api.sent), api.asked)
+		}
+	})
+}
+
+// A clock that another request has moved meanwhile does not hide that this one was signed at the wrong time.
+func TestMendAfterAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := &ovhauth.ServerClock{}
+		api := &skewed{ahead: time.Hour}
+		api.refuse = func(s *skewed, req *http.Request, attempt int) *http.Response {
+			if attempt > 1 {
+				return nil
+			}
+			clock.Correct(s.now())
+			return answer(403, busy, "Date", s.date())
+		}
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api}
+		if resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 200 {
+			t.Errorf("got %v, %v", resp, err)
+		}
+	})
+}
+
+// A slow answer is no wrong clock: its Date lies between signing and arrival.
+func TestSlowAnswerIsNotSkew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := &ovhauth.ServerClock{}
+		for _, late := range []bool{true, false} { // when the server made its Date
+			api := &skewed{}
+			api.refuse = func(s *skewed, _ *http.Request, _ int) *http.Response {
+				resp := answer(403, busy, "Date", s.date())
+				time.Sleep(10 * time.Minute)
+				if late {
+					resp.Header.Set("Date", s.date())
+				}
+				return resp
+			}
+			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api}
+			if _, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || len(api.sent) != 1 || clock.Offset() != 0 {
+				t.Errorf("late %v: sent %d times, clock %v, %v", late, len(api.sent), clock.Offset(), err)
+			}
+		}
+	})
+}
+
+// What cannot be mended is answered as the API did, whole.
+func TestMendFails(t *testing.T) {
+	long := timeOut[:len(timeOut)-1] + `,"details":{"x":"` + strings.Repeat("y", 1<<20) + `"}}`
+	refuse := func(body string) func(*skewed, *http.Request, int) *http.Response { return undated(400, body) }
+	mine := errors.New("mine")
+	for name, test := range map[string]struct {
+		body   string
+		change func(*ovhauth.Transport, *http.Request)
+	}{
+		"GetBody fails the third time": {timeOut, func(_ *ovhauth.Transport, r *http.Request) {
+			calls := 0
+			original := r.GetBody
+			r.GetBody = func() (io.ReadCloser, error) {
+				if calls++; calls > 1 {
+					return nil, mine
+				}
+				return original()
+			}
+		}},
+		"the time is not to be had": {timeOut, func(tr *ovhauth.Transport, _ *http.Request) {
+			base := tr.Base
+			tr.Base = baseFunc(func(r *http.Request) (*http.Response, error) {
+				if strings.HasSuffix(r.URL.Path, "/auth/time") {
+					return answer(503, ""), nil
+				}
+				return base.RoundTrip(r)
+			})
+		}},
+		"the provider fails the second time": {timeOut, func(tr *ovhauth.Transport, _ *http.Request) {
+			calls := 0
+			tr.Credentials = ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) {
+				if calls++; calls > 1 {
+					return shared, mine
+				}
+				return shared, nil
+			})
+		}},
+		"too long to be the API's": {long, func(*ovhauth.Transport, *http.Request) {}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			api := &skewed{ahead: time.Hour, refuse: refuse(test.body)}
+			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: api}
+			req := newRequest(t, "POST", "/me", strings.NewReader("x"))
+			test.change(transport, req)
+			resp, err := transport.RoundTrip(req)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != 400 || string(body) != test.body || err != nil || len(api.sent) != 1 || api.answers[0].closed != 1 {
+				t.Errorf("%s: %d with %d of %d bytes, %v; sent %d times, closed %d times", name, resp.StatusCode, len(body), len(test.body), err, len(api.sent), api.answers[0].closed)
+			}
+		})
+	}
+}
+
+// An answer that breaks off is handed on with what came of it, and with its error.
+func TestMendKeepsABrokenAnswer(t *testing.T) {
+	base := baseFunc(func(*http.Request) (*http.Response, error) {
+		resp := answer(403, "")
+		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"mess`), readerFunc(func([]byte) (int, error) { return 0, io.ErrUnexpectedEOF })))
+		return resp, nil
+	})
+	resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(resp.Body); string(body) != `{"mess` || err != io.ErrUnexpectedEOF {
+		t.Errorf("got %q, %v", body, err)
+	}
+	nilBody := baseFunc(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 403}, nil })
+	if resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: nilBody}).RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 403 {
+		t.Errorf("no body: %v, %v", resp, err)
+	}
+}
+
+// The context ends while the time is asked for: the caller leaves at once, and takes the question along if it was the last.
+func TestMendCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := make(chan struct{})
+		api := &skewed{ahead: time.Hour, refuse: undated(400, timeOut)}
+		base := baseFunc(func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "/auth/time") {
+				<-r.Context().Done()
+				close(gone)
+				return nil, r.Context().Err()
+			}
+			return api.RoundTrip(r)
+		})
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		resp, err := transport.RoundTrip(newRequest(t, "POST", "/me", nil).WithContext(ctx))
+		if err != nil || resp.StatusCode != 400 { // the answer was there first
+			t.Errorf("got %v, %v", resp, err)
+		}
+		<-gone
+	})
+}
+
+// tokens is a provider that can be told of a refused token.
+type tokens struct {
+	next    []string
+	dropped []string
+}
+
+func (p *tokens) Retrieve(context.Context) (ovhauth.Credentials, error) {
+	return ovhauth.Credentials{AccessToken: p.next[0]}, nil
+}
+
+func (p *tokens) Invalidate(c ovhauth.Credentials) {
+	p.dropped = append(p.dropped, c.AccessToken)
+	if len(p.next) > 1 {
+		p.next = p.next[1:]
+	}
+}
+
+func TestMendToken(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		next    []string
+		status  int // of a refusal
+		sent    []string
+		dropped []string
+		want    int
+	}{
+		{"dropped", []string{"old", "new"}, 401, []string{"Bearer old", "Bearer new"}, []string{"old"}, 200},
+		{"once only", []string{"old", "older", "new"}, 401, []string{"Bearer old", "Bearer older"}, []string{"old"}, 401},
+		{"no other", []string{"old"}, 401, []string{"Bearer old"}, []string{"old"}, 401},
+		{"403 is not about the token", []string{"old", "new"}, 403, []string{"Bearer old"}, nil, 403},
+	} {
+		for _, once := range []bool{false, true} {
+			var log bytes.Buffer
+			var sent []string
+			base := baseFunc(func(r *http.Request) (*http.Response, error) {
+				if body, _ := io.ReadAll(r.Body); string(body) != "body" {
+					t.Errorf("%s: body %q", test.name, body)
+				}
+				sent = append(sent, r.Header.Get("Authorization"))
+				if sent[len(sent)-1] == "Bearer new" {
+					return answer(200, ""), nil
+				}
+				return answer(test.status, `{"message":"no"}`, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
+			})
+			provider := &tokens{next: test.next}
+			opened := &openings{text: "body"}
+			req := newRequest(t, "POST", "/me", nil)
+			req.Body, _ = opened.open()
+			if !once {
+				req.GetBody = opened.open
+			}
+			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: provider, Base: base, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+			resp, err := transport.RoundTrip(req)
+			if err != nil || resp.StatusCode != test.want {
+				t.Errorf("%s: got %v, %v", test.name, resp, err)
+			}
+			if !slices.Equal(sent, test.sent) || !slices.Equal(provider.dropped, test.dropped) {
+				t.Errorf("%s: sent %q, dropped %q", test.name, sent, provider.dropped)
+			}
+			if strings.Contains(log.String(), "old") || (log.Len() > 0) != (len(test.dropped) > 0) {
+				t.Errorf("%s: log: %s", test.name, log.String())
+			}
+			opened.check(t, test.name)
+		}
+	}
+}
+
+// A token that nobody can renew is refused once.
+func TestMendLiteralToken(t *testing.T) {
+	sent := 0
+	base := baseFunc(func(*http.Request) (*http.Response, error) { sent++; return answer(401, ""), nil })
+	resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: ovhauth.Credentials{AccessToken: "t"}, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil))
+	if err != nil || resp.StatusCode != 401 || sent != 1 {
+		t.Errorf("got %v, %v after %d", resp, err, sent)
+	}
+}

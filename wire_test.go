@@ -1,0 +1,173 @@
+package ovhauth_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/ovhauth"
+)
+
+// wire is a server that answers every request with 200 and tells what it read, down to the bytes of the request line. Its base
+// leads to it whatever the host, also for https, without TLS.
+type wire struct {
+	base    *http.Transport
+	arrived chan arrival
+}
+
+type arrival struct {
+	line   string // "GET /1.0/me HTTP/1.1"
+	host   string
+	header http.Header
+	body   string
+}
+
+func (a arrival) method() string { return a.line[:strings.IndexByte(a.line, ' ')] }
+
+func (a arrival) url() string {
+	target := a.line[strings.IndexByte(a.line, ' ')+1 : strings.LastIndexByte(a.line, ' ')]
+	return "https://" + a.host + target
+}
+
+// signature recomputes the signature from what arrived.
+func (a arrival) signature(keys ovhauth.Credentials) string {
+	return fmt.Sprintf("$1$%x", sha1.Sum([]byte(strings.Join([]string{keys.ApplicationSecret, keys.ConsumerKey,
+		a.method(), a.url(), a.body, a.header.Get("X-Ovh-Timestamp")}, "+"))))
+}
+
+func newWire(t testing.TB) *wire {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, listener.Addr().String())
+	}
+	w := &wire{base: &http.Transport{DialContext: dial, DialTLSContext: dial}, arrived: make(chan arrival, 1)}
+	t.Cleanup(w.base.CloseIdleConnections)
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go w.serve(conn)
+		}
+	}()
+	return w
+}
+
+func (w *wire) serve(conn net.Conn) {
+	defer conn.Close()
+	var raw bytes.Buffer
+	in := bufio.NewReader(io.TeeReader(conn, &raw))
+	for {
+		req, err := http.ReadRequest(in)
+		if err != nil {
+			if raw.Len() > 0 {
+				w.arrived <- arrival{line: "unreadable: " + err.Error()}
+			}
+			return
+		}
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			w.arrived <- arrival{line: "unreadable: " + err.Error()}
+			return
+		}
+		line, _, _ := bytes.Cut(raw.Bytes(), []byte("\r\n"))
+		w.arrived <- arrival{line: string(line), host: req.Host, header: req.Header, body: string(body)}
+		raw.Reset()
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	}
+}
+
+// FuzzWire: whatever http.NewRequest accepts is refused before it is sent, or arrives as it was signed, or, at another origin,
+// arrives unsigned.
+func FuzzWire(f *testing.F) {
+	for _, url := range []string{
+		"/me", "me", "", "?a=b", "/a b", "/é", "/a|b", "/a#frag", "/a?q=a b", "/a/", "/x%2Fy", "/x%2fy", "/a+b", "?q=a+b", "?q=a%20b",
+		"?q=é", "?b=1&a=2", "/a?", "/../b", "//c", "/,", "/:", "/@", "?x=[1]", "?q=%zz", "?q=x;y", "/v1/me", "/v2/iam/policy", "/v1", "*",
+		"https://eu.api.ovh.com", "https://eu.api.ovh.com?", "https://eu.api.ovh.com//double//x/../y?a=1&&b", "https://EU.API.OVH.COM/1.0/me",
+		"https://eu.api.ovh.com:443/1.0/me", "https://eu.api.ovh.com:8443/1.0/me", "https://user:pass@eu.api.ovh.com/1.0/me#f",
+		"http://eu.api.ovh.com/1.0/me", "https://example.org/file", "http://example.org/file", "https:///me", "https:opaque", "mailto:a@b.c",
+		"/auth/time", "/auth/credential", "/ip/1.2.3.4%2F29/reverse", "https://eu.api.ovh.com/1.0/me?x=\x80", "/\x00", "/%00?%0a",
+	} {
+		f.Add("GET", url, "", "", false)
+		f.Add("POST", url, `{"a":"b"}`, "", true)
+	}
+	f.Add("", "/me", "", "", false)
+	f.Add("get", "/me", "body", "", true)
+	f.Add("CONNECT", "https://eu.api.ovh.com", "", "", false)
+	f.Add("OPTIONS", "*", "", "", false)
+	f.Add("PUT", "https://eu.api.ovh.com/1.0/me", "x", "proxy.example", false)
+	f.Add("PUT", "https://eu.api.ovh.com/1.0/me", "x", "é.example", false)
+	f.Add("PUT", "https://eu.api.ovh.com/1.0/me", "x", "a b/c", false)
+	f.Add("PUT", "https://eu.api.ovh.com/1.0/me", "x", "[fe80::1%25eth0]:1", false)
+
+	wire := newWire(f)
+	transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: wire.base}
+	f.Fuzz(func(t *testing.T, method, url, body, host string, once bool) {
+		var reader io.Reader = strings.NewReader(body)
+		if once {
+			reader = struct{ io.Reader }{reader} // which NewRequest makes no GetBody for
+		}
+		req, err := http.NewRequest(method, url, reader)
+		if err != nil {
+			t.Skip()
+		}
+		if host != "" {
+			req.Host = host
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		resp, err := transport.RoundTrip(req.WithContext(ctx))
+		if err != nil {
+			select {
+			case a := <-wire.arrived:
+				t.Fatalf("%s %q arrived as %q, and the error is %v", method, url, a.line, err)
+			default:
+			}
+			if ctx.Err() != nil || err.Error() == "" {
+				t.Fatalf("%s %q: %v", method, url, err)
+			}
+			return
+		}
+		resp.Body.Close()
+		var a arrival
+		select {
+		case a = <-wire.arrived:
+		case <-ctx.Done():
+			t.Fatalf("%s %q: answered, but it did not arrive", method, url)
+		}
+		signature := a.header.Get("X-Ovh-Signature")
+		own := req.URL.Host == "" || strings.EqualFold(strings.TrimSuffix(req.URL.Host, ":443"), "eu.api.ovh.com") && req.URL.Scheme == "https"
+		path, _, _ := strings.Cut(a.url(), "?")
+		path = strings.TrimPrefix(path, "https://"+a.host)
+		switch {
+		case !own:
+			for name := range a.header {
+				if strings.HasPrefix(name, "X-Ovh-") {
+					t.Errorf("%s went to %s", name, req.URL)
+				}
+			}
+		case a.method() == "GET" && (path == "/1.0/auth/time" || path == "/v1/auth/time"),
+			a.method() == "POST" && (path == "/1.0/auth/credential" || path == "/v1/auth/credential"):
+			if signature != "" {
+				t.Errorf("%s %s was signed", a.method(), path)
+			}
+		case signature != a.signature(shared):
+			t.Errorf("%s %q arrived as %q for %q, signed otherwise", method, url, a.line, a.host)
+		case a.body != body:
+			t.Errorf("body %q arrived as %q", body, a.body)
+		}
+	})
+}
