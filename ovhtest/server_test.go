@@ -1,0 +1,260 @@
+package ovhtest_test
+
+import (
+	"context"
+	"crypto/sha1"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime/pprof"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/ovhauth"
+	"example.com/ovhauth/ovhtest"
+)
+
+func newServer(t *testing.T) *ovhtest.Server {
+	t.Helper()
+	s := ovhtest.NewServer()
+	t.Cleanup(s.Close)
+	return s
+}
+
+// root is the URL of the server's host.
+func root(s *ovhtest.Server) string { return strings.TrimSuffix(string(s.Endpoint()), "/1.0") }
+
+// signature is the one that the API's documentation describes.
+func signature(c ovhauth.Credentials, method, url, body, timestamp string) string {
+	return fmt.Sprintf("$1$%x", sha1.Sum([]byte(
+		c.ApplicationSecret+"+"+c.ConsumerKey+"+"+method+"+"+url+"+"+body+"+"+timestamp)))
+}
+
+func TestSignatureOfTheseTests(t *testing.T) {
+	c := ovhauth.Credentials{
+		ApplicationSecret: "9ufkBmLaTQ9nz5yMUlg79taH0GNnzDjk",
+		ConsumerKey:       "5mBuy6SUQcRw2ZUxg0cG68BoDKpED4KY",
+	}
+	got := signature(c, "POST", "https://eu.api.ovh.com/1.0/auth", `{"a":"b","c":"d"}`, "1457018875")
+	if want := "$1$ec2fb5c7a81f64723c77d2e5b609ae6f58a84fc1"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// plain is a request without any authentication; target is below the host.
+func plain(t *testing.T, s *ovhtest.Server, method, target, body string) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, root(s)+target, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
+
+// signedAt is a request signed by hand.
+func signedAt(t *testing.T, s *ovhtest.Server, c ovhauth.Credentials, at time.Time,
+	method, target, body string) *http.Request {
+	t.Helper()
+	req, timestamp := plain(t, s, method, target, body), fmt.Sprint(at.Unix())
+	req.Header.Set("X-Ovh-Application", c.ApplicationKey)
+	req.Header.Set("X-Ovh-Consumer", c.ConsumerKey)
+	req.Header.Set("X-Ovh-Timestamp", timestamp)
+	req.Header.Set("X-Ovh-Signature", signature(c, method, root(s)+target, body, timestamp))
+	return req
+}
+
+func signed(t *testing.T, s *ovhtest.Server, c ovhauth.Credentials, method, target, body string) *http.Request {
+	t.Helper()
+	return signedAt(t, s, c, time.Now(), method, target, body)
+}
+
+// client adds nothing, follows no redirect, and keeps no connection that net/http could repeat a request on.
+var client = &http.Client{
+	Transport:     &http.Transport{DisableKeepAlives: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// send returns the answer to req, with its body.
+func send(t *testing.T, req *http.Request) (*http.Response, string) {
+	t.Helper()
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+// call sends a request of the server's first key and wants a 200.
+func call(t *testing.T, s *ovhtest.Server, method, target, body string) string {
+	t.Helper()
+	resp, got := send(t, signed(t, s, s.Credentials(), method, target, body))
+	if resp.StatusCode != 200 {
+		t.Fatalf("%s %s: %s %s", method, target, resp.Status, got)
+	}
+	return got
+}
+
+func decode[T any](t *testing.T, body string) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal([]byte(body), &v); err != nil {
+		t.Fatalf("%v in %s", err, body)
+	}
+	return v
+}
+
+func TestClient(t *testing.T) {
+	s := newServer(t)
+	resp, err := s.Client().Get(string(s.Endpoint()) + "/me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 200 || !s.Exchanges()[0].Verified {
+		t.Errorf("got %s, %v", resp.Status, s.Exchanges())
+	}
+}
+
+func TestHandle(t *testing.T) {
+	s := newServer(t)
+	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s %q %s", r.Method, r.RequestURI, r.PathValue("x"), body)
+	})
+	s.Handle("/echo/{x}", echo)
+	s.Handle("GET /tree/{x...}", echo)
+	s.Handle("GET /v2/echo/{x}", echo)
+	s.Handle("GET /me", echo)
+	for _, test := range []struct{ method, target, body, want string }{
+		{"POST", "/1.0/echo/a", "body", `POST /1.0/echo/a "a" body`},
+		{"PATCH", "/v1/echo/a", "", `PATCH /v1/echo/a "a" `},
+		{"GET", "/1.0/echo/a/", "", `GET /1.0/echo/a/ "a" `},
+		{"GET", "/1.0/echo/1.2.3.4%2F29?b=%3a&a=+", "", `GET /1.0/echo/1.2.3.4%2F29?b=%3a&a=+ "1.2.3.4/29" `},
+		{"GET", "/1.0/echo/a%2F", "", `GET /1.0/echo/a%2F "a/" `},
+		{"GET", "/1.0/echo/1.2.3.4%2F29/", "", `GET /1.0/echo/1.2.3.4%2F29/ "1.2.3.4/29" `},
+		{"GET", "/1.0/tree/a/b/", "", `GET /1.0/tree/a/b/ "a/b/" `},
+		{"GET", "/v2/echo/a", "", `GET /v2/echo/a "a" `},
+		{"GET", "/v1/me", "", `GET /v1/me "" `}, // in place of the server's own
+	} {
+		if got := call(t, s, test.method, test.target, test.body); got != test.want {
+			t.Errorf("%s %s: got %s, want %s", test.method, test.target, got, test.want)
+		}
+	}
+	for _, target := range []string{
+		"/echo/a", "/1.0/v2/echo/a", "/1.0//echo/a", "/1.0/echo/../echo/a", "/1.0/nothing/", "/1.0/me%2F",
+	} {
+		if resp, _ := send(t, signed(t, s, s.Credentials(), "GET", target, "")); resp.StatusCode != 404 {
+			t.Errorf("GET %s: %s, want 404", target, resp.Status)
+		}
+	}
+}
+
+func TestHandlerStatus(t *testing.T) {
+	s := newServer(t)
+	s.Handle("GET /early", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	s.Handle("GET /flushed", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		if got := s.Exchanges()[1].Status; got != 200 {
+			t.Errorf("flushed: the exchange has status %d, want 200", got)
+		}
+	}))
+	s.Handle("GET /written", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "{}")
+		if got := s.Exchanges()[2].Status; got != 200 {
+			t.Errorf("written: the exchange has status %d, want 200", got)
+		}
+	}))
+	s.Handle("GET /silent", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for i, want := range []int{http.StatusTeapot, 200, 200, 200} {
+		target := []string{"/1.0/early", "/1.0/flushed", "/1.0/written", "/1.0/silent"}[i]
+		resp, _ := send(t, signed(t, s, s.Credentials(), "GET", target, ""))
+		if got := s.Exchanges()[i]; resp.StatusCode != want || got.Status != want || got.QueryID == "" {
+			t.Errorf("%s: got %s, recorded %v with query ID %q, want %d", target, resp.Status, got, got.QueryID, want)
+		}
+	}
+}
+
+func TestClock(t *testing.T) {
+	s := newServer(t)
+	now := time.Date(2016, 3, 3, 15, 27, 55, 987, time.UTC)
+	s.SetClock(func() time.Time { return now })
+	resp, body := send(t, plain(t, s, "GET", "/1.0/auth/time", ""))
+	if body != "1457018875" || resp.Header.Get("Date") != "Thu, 03 Mar 2016 15:27:55 GMT" {
+		t.Errorf("got %s at %s", body, resp.Header.Get("Date"))
+	}
+	k := s.NewKey()
+	get := func() map[string]any {
+		_, body := send(t, signedAt(t, s, k, now, "GET", "/1.0/auth/currentCredential", ""))
+		return decode[map[string]any](t, body)
+	}
+	if got := get(); got["creation"] != "2016-03-03T15:27:55Z" {
+		t.Errorf("created %v", got["creation"])
+	}
+	now = now.Add(time.Hour)
+	if got := get(); got["lastUse"] != "2016-03-03T16:27:55Z" {
+		t.Errorf("last used %v", got["lastUse"])
+	}
+	s.SetClock(nil)
+	resp, _ = send(t, plain(t, s, "GET", "/1.0/auth/time", ""))
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err != nil || time.Since(date).Abs() > time.Minute {
+		t.Errorf("a nil clock says %v, %v", date, err)
+	}
+}
+
+func TestClose(t *testing.T) {
+	s := ovhtest.NewServer()
+	hanging := make(chan struct{})
+	s.Handle("GET /hang", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(hanging)
+		<-r.Context().Done()
+	}))
+	delayed := make(chan struct{})
+	s.InjectFunc(func(r *http.Request) *ovhtest.Fault {
+		f := map[string]*ovhtest.Fault{
+			"/1.0/read":   {Delay: time.Hour},
+			"/1.0/unread": {Delay: time.Hour, Cut: ovhtest.CutBeforeRequest},
+		}[r.URL.Path]
+		if f != nil {
+			delayed <- struct{}{}
+		}
+		return f
+	})
+	errs := make(chan error)
+	for _, target := range []string{"/1.0/hang", "/1.0/read", "/1.0/unread"} {
+		req := signed(t, s, s.Credentials(), "GET", target, "body").WithContext(context.Background())
+		go func() {
+			_, err := client.Do(req)
+			errs <- err
+		}()
+	}
+	<-hanging
+	<-delayed
+	<-delayed
+	s.Close()
+	s.Close()
+	for range 3 {
+		if err := <-errs; err == nil {
+			t.Error("a hanging request was answered")
+		}
+	}
+	// A handler has returned when Close does; the goroutine of its connection may have a few instructions left.
+	var stacks strings.Builder
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		stacks.Reset()
+		pprof.Lookup("goroutine").WriteTo(&stacks, 2)
+		if !strings.Contains(stacks.String(), "ovhtest.(*Server)") && !strings.Contains(stacks.String(), "http.(*conn)") {
+			return
+		}
+	}
+	t.Errorf("goroutines left:\n%s", stacks.String())
+}
