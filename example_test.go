@@ -1,0 +1,143 @@
+package ovhauth_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"example.com/ovhauth"
+	"example.com/ovhauth/ovhtest"
+)
+
+// Anything that takes an http.Client is signed by it. Against the real API, &ovhauth.Transport{} is enough.
+func ExampleTransport() {
+	server := ovhtest.NewServer() // an API for tests
+	defer server.Close()
+
+	client := &http.Client{Transport: &ovhauth.Transport{
+		Endpoint:    server.Endpoint(),
+		Credentials: server.Credentials(),
+	}}
+	resp, err := client.Get("/me")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := ovhauth.CheckResponse(resp); err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	fmt.Println(resp.Status, bytes.Contains(body, []byte("firstname")))
+	// Output: 200 OK true
+}
+
+// A wrong clock costs one round trip, once.
+func ExampleServerClock() {
+	server := ovhtest.NewServer()
+	defer server.Close()
+	server.SetClock(func() time.Time { return time.Now().Add(time.Hour) })
+
+	clock := &ovhauth.ServerClock{}
+	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: server.Endpoint(), Credentials: server.Credentials(), Clock: clock}}
+	for range 2 {
+		resp, err := client.Get("/me")
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		resp.Body.Close()
+		fmt.Println(resp.Status)
+	}
+	for _, x := range server.Exchanges() {
+		fmt.Printf("%d %q\n", x.Status, x.ErrorCode)
+	}
+	fmt.Println("the server is ahead by", clock.Offset().Round(time.Minute))
+	// Output:
+	// 200 OK
+	// 200 OK
+	// 400 "QUERY_TIME_OUT"
+	// 200 ""
+	// 200 ""
+	// the server is ahead by 1h0m0s
+}
+
+func ExampleServerClock_Sync() {
+	server := ovhtest.NewServer()
+	defer server.Close()
+	server.SetClock(func() time.Time { return time.Now().Add(-time.Hour) })
+
+	clock := &ovhauth.ServerClock{}
+	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: server.Endpoint(), Credentials: server.Credentials(), Clock: clock}}
+	if err := clock.Sync(context.Background(), client); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(clock.Offset().Round(time.Minute))
+	// Output: -1h0m0s
+}
+
+func ExampleServerTime() {
+	server := ovhtest.NewServer()
+	defer server.Close()
+	server.SetClock(func() time.Time { return time.Unix(1457018875, 0) })
+
+	t, err := ovhauth.ServerTime(context.Background(), server.Client())
+	fmt.Println(t.Unix(), err)
+	// Output: 1457018875 <nil>
+}
+
+// A fixed time makes signatures that a test can expect.
+func ExampleClockFunc() {
+	clock := ovhauth.ClockFunc(func() time.Time { return time.Unix(1457018875, 0) })
+	now, err := clock.Now(context.Background())
+	fmt.Println(now.Unix(), err)
+	// Output: 1457018875 <nil>
+}
+
+func ExampleCredentials() {
+	keys := ovhauth.Credentials{ApplicationKey: "ak", ApplicationSecret: "as"}
+	fmt.Printf("%+v\n", keys)
+	// Output: ovhauth.Credentials{ApplicationKey:"[redacted]" ApplicationSecret:"[redacted]" ConsumerKey:"" AccessToken:""}
+}
+
+// Keys from wherever they are kept. The provider is asked for each request, so keys can be changed while the program runs.
+func ExampleCredentialFunc() {
+	server := ovhtest.NewServer()
+	defer server.Close()
+
+	client := &http.Client{Transport: &ovhauth.Transport{
+		Endpoint: server.Endpoint(),
+		Credentials: ovhauth.CredentialFunc(func(ctx context.Context) (ovhauth.Credentials, error) {
+			return server.Credentials(), nil // a vault, a file, a keyring
+		}),
+	}}
+	resp, err := client.Get("/me")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	fmt.Println(resp.Status)
+	// Output: 200 OK
+}
+
+// Some calls take no authentication.
+func ExampleWithoutSignature() {
+	server := ovhtest.NewServer()
+	defer server.Close()
+
+	ctx := ovhauth.WithoutSignature(context.Background())
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "/me", nil)
+	resp, err := server.Client().Do(req)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(ovhauth.CheckResponse(resp).(*ovhauth.APIError).Message)
+	// Output: You must login first
+}

@@ -1,0 +1,73 @@
+// Command me greets the owner of an OVHcloud account by GET /me, and shows what went over the wire.
+//
+// It talks to the API if OVH_* variables hold keys, else to a server of its own on this machine.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"example.com/ovhauth"
+	"example.com/ovhauth/ovhtest"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	transport := &ovhauth.Transport{Base: wire{http.DefaultTransport}}
+	if !configured() {
+		server := ovhtest.NewServer()
+		defer server.Close()
+		fmt.Println("No OVH_* variables are set, so this runs against an API server of its own,", server.Endpoint())
+		fmt.Println("To greet yourself, make keys at https://eu.api.ovh.com/createToken/?GET=/me and export")
+		fmt.Println("OVH_ENDPOINT (ovh-eu, …), OVH_APPLICATION_KEY, OVH_APPLICATION_SECRET and OVH_CONSUMER_KEY.")
+		fmt.Println()
+		transport.Endpoint, transport.Credentials = server.Endpoint(), server.Credentials()
+	}
+
+	client := &http.Client{Transport: transport}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/me", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	if err := ovhauth.CheckResponse(resp); err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var me struct {
+		Firstname string `json:"firstname"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&me); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	fmt.Printf("\nWelcome, %s!\n", me.Firstname)
+	return nil
+}
+
+func configured() bool {
+	for _, v := range os.Environ() {
+		if strings.HasPrefix(v, "OVH_") && !strings.HasSuffix(v, "=") {
+			return true
+		}
+	}
+	return false
+}
