@@ -30,6 +30,16 @@ func (o *openings) open() (io.ReadCloser, error) {
 	return b, nil
 }
 
+// openInMemory gives readers that write themselves out, as those of http.NewRequest do.
+func (o *openings) openInMemory() (io.ReadCloser, error) {
+	b, _ := o.open()
+	return inMemory{b.(*trackedBody)}, nil
+}
+
+type inMemory struct{ *trackedBody }
+
+func (b inMemory) WriteTo(w io.Writer) (int64, error) { return b.Reader.(io.WriterTo).WriteTo(w) }
+
 func (o *openings) check(t *testing.T, name string) {
 	t.Helper()
 	for i, b := range o.bodies {
@@ -53,6 +63,11 @@ func TestBody(t *testing.T) {
 		{"nil", func(r *http.Request, _ *openings) { r.Body = nil }, "", 0, false, false},
 		{"NoBody", func(r *http.Request, _ *openings) { r.Body = http.NoBody }, "", 0, false, false},
 		{"with GetBody", func(r *http.Request, o *openings) { r.Body, _ = o.open(); r.GetBody = o.open; r.ContentLength = 9 }, text, 9, true, false},
+		{"in memory", func(r *http.Request, o *openings) {
+			r.Body, _ = o.openInMemory()
+			r.GetBody = o.openInMemory
+			r.ContentLength = 9
+		}, text, 9, true, false},
 		{"with GetBody, unknown length", func(r *http.Request, o *openings) { r.Body, _ = o.open(); r.GetBody = o.open; r.ContentLength = -1 }, text, -1, true, false},
 		{"one-shot", func(r *http.Request, o *openings) { r.Body, _ = o.open(); r.ContentLength = 9 }, text, 9, true, true},
 		{"one-shot, unknown length", func(r *http.Request, o *openings) { r.Body, _ = o.open() }, text, 9, true, true},

@@ -42,12 +42,12 @@ func (c *ServerClock) Offset() time.Duration {
 // Correct takes server for the server's time at this moment, and reports whether that moved the clock. Up to two seconds of
 // difference do not: a Date header counts whole seconds, and takes its time to arrive.
 func (c *ServerClock) Correct(server time.Time) bool {
-	old := c.offset.Load()
 	now := time.Now().Round(0) // the wall clock: a monotonic one stands still while a laptop is suspended
-	if server.Sub(now.Add(time.Duration(old))).Abs() <= 2*time.Second {
+	if server.Sub(now.Add(c.Offset())).Abs() <= 2*time.Second {
 		return false
 	}
-	return c.offset.CompareAndSwap(old, int64(server.Sub(now))) // of several who saw the same, one moves the clock
+	c.offset.Store(int64(server.Sub(now)))
+	return true
 }
 
 // Sync asks the API for its time and corrects the clock by it. It is never needed, as [Transport] corrects its clock by itself;

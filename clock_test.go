@@ -7,7 +7,6 @@ import (
 	"math"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,27 +44,6 @@ func TestServerClock(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestServerClockMovesOnce(t *testing.T) {
-	var clock ovhauth.ServerClock
-	var wg sync.WaitGroup
-	moves := make(chan bool, 50)
-	server := time.Now().Add(time.Hour)
-	for range 50 {
-		wg.Go(func() { moves <- clock.Correct(server) })
-	}
-	wg.Wait()
-	close(moves)
-	n := 0
-	for moved := range moves {
-		if moved {
-			n++
-		}
-	}
-	if n != 1 {
-		t.Errorf("%d of 50 say that they moved it", n)
-	}
 }
 
 // timeAPI answers /auth/time after a round trip of two seconds, and nothing else.

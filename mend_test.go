@@ -359,8 +359,14 @@ func TestMendFails(t *testing.T) {
 // An answer that breaks off is handed on with what came of it, and with its error.
 func TestMendKeepsABrokenAnswer(t *testing.T) {
 	base := baseFunc(func(*http.Request) (*http.Response, error) {
-		resp := answer(403, "")
-		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"mess`), readerFunc(func([]byte) (int, error) { return 0, io.ErrUnexpectedEOF })))
+		resp, broken := answer(403, ""), false
+		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"mess`), readerFunc(func([]byte) (int, error) {
+			if broken {
+				return 0, io.EOF // a reader need not say it twice
+			}
+			broken = true
+			return 0, io.ErrUnexpectedEOF
+		})))
 		return resp, nil
 	})
 	resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil))
