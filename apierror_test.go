@@ -47,6 +47,8 @@ func TestCheckResponse(t *testing.T) {
 		{403, badKey, ovhauth.ErrInvalidCredential, ovhauth.APIError{Code: "INVALID_CREDENTIAL", Message: "This credential is not valid"}, "not validated yet, was refused or has expired"},
 		{403, `{"errorCode":"NOT_GRANTED_CALL","httpCode":"403 Forbidden","message":"This call has not been granted"}`, ovhauth.ErrNotGranted,
 			ovhauth.APIError{Code: "NOT_GRANTED_CALL", Message: "This call has not been granted"}, "the consumer key's access rules do not allow DELETE /1.0/me"},
+		{403, `{"errorCode":"NOT_GRANTED_CALL","message":"autrement dit"}`, ovhauth.ErrNotGranted,
+			ovhauth.APIError{Code: "NOT_GRANTED_CALL", Message: "autrement dit"}, "autrement dit: the consumer key's access rules"},
 		{403, `{"message":"This call has not been granted"}`, ovhauth.ErrNotGranted, ovhauth.APIError{Message: "This call has not been granted"}, "access rules"},
 		{403, `{"class":"Client::Forbidden","message":"User not granted for this request","details":{"unauthorizedActionsByAuthentication":"","unauthorizedActionsByIAM":"vps:apiovh:reboot"}}`,
 			ovhauth.ErrNotGranted, ovhauth.APIError{Class: "Client::Forbidden", Message: "User not granted for this request",
@@ -128,7 +130,7 @@ func TestCheckResponseOddities(t *testing.T) {
 	if endless.read > 16<<10 {
 		t.Errorf("%d bytes of an endless answer read", endless.read)
 	}
-	long := ovhauth.CheckResponse(refused(500, strings.Repeat("é", 2000)))
+	long := ovhauth.CheckResponse(refused(500, "x"+strings.Repeat("é", 2000)))
 	if s := long.Error(); len(s) > 1500 || !strings.HasSuffix(s, "é…") {
 		t.Errorf("a long message is %d bytes, ends in %q", len(s), s[len(s)-10:])
 	}

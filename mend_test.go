@@ -127,6 +127,7 @@ func TestMendClock(t *testing.T) {
 		{"Date of a 403, PATCH", hour, "PATCH", dated(403, busy), 1, 0, 403, hour},
 		{"Date of a 403 about authentication, POST", hour, "POST", dated(403, badKey), 2, 0, 200, hour},
 		{"Date of a 401", hour, "GET", dated(401, `{"message":"You must login first"}`), 2, 0, 200, hour},
+		{"Date of a 401, POST", hour, "POST", dated(401, `{"message":"You must login first"}`), 1, 0, 401, hour},
 		{"Date of a 403, behind", -hour, "GET", dated(403, busy), 2, 0, 200, -hour},
 		{"Date of a 400", hour, "PUT", dated(400, `{"message":"Invalid JSON received"}`), 2, 0, 200, hour},
 		{"a 500 that says so", hour, "GET", dated(500, timeOut), 1, 0, 500, 0},
