@@ -1,0 +1,117 @@
+package ovhauth_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"strings"
+	"time"
+
+	"example.com/ovhauth"
+	"example.com/ovhauth/ovhtest"
+	"github.com/hashicorp/go-retryablehttp"
+)
+
+// A POST is sent again after a 429, which refused it, but not after a 503, which may have come too late.
+func ExampleRetryTransport() {
+	srv := ovhtest.NewServer() // in place of the real API
+	defer srv.Close()
+	srv.Handle("POST /domain/zone/example.com/refresh", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+
+	client := &http.Client{Transport: &ovhauth.RetryTransport{
+		Base:    &ovhauth.Transport{Endpoint: srv.Endpoint(), Credentials: srv.Credentials()},
+		MinWait: time.Millisecond, // for this example; the default suits the API
+	}}
+	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+		srv.Inject(ovhtest.Fault{Status: status})
+		resp, err := client.Post("/domain/zone/example.com/refresh", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			log.Fatal(err)
+		}
+		resp.Body.Close()
+		fmt.Println(resp.Status)
+	}
+	fmt.Println(len(srv.Exchanges()), "requests")
+	// Output:
+	// 200 OK
+	// 503 Service Unavailable
+	// 3 requests
+}
+
+// pace lets one request through at each tick. It is here to show what a Limiter is: a *rate.Limiter of golang.org/x/time is one,
+// and allows bursts.
+type pace <-chan time.Time
+
+func (p pace) Wait(ctx context.Context) error {
+	select {
+	case <-p:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func ExampleLimiter() {
+	srv := ovhtest.NewServer() // in place of the real API
+	defer srv.Close()
+
+	start := time.Now()
+	client := &http.Client{Transport: &ovhauth.RetryTransport{
+		Base:    &ovhauth.Transport{Endpoint: srv.Endpoint(), Credentials: srv.Credentials()},
+		Limiter: pace(time.Tick(10 * time.Millisecond)),
+	}}
+	for range 3 {
+		resp, err := client.Get("/me")
+		if err != nil {
+			log.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	fmt.Println("not before 30 ms:", time.Since(start) >= 30*time.Millisecond)
+	// Output:
+	// not before 30 ms: true
+}
+
+// Code that has a retryablehttp.Client already keeps it, and gives it these two.
+func ExampleCheckRetry() {
+	srv := ovhtest.NewServer() // in place of the real API
+	defer srv.Close()
+	srv.Inject(ovhtest.Fault{Status: http.StatusServiceUnavailable})
+
+	client := retryablehttp.NewClient()
+	client.HTTPClient = &http.Client{
+		Transport: &ovhauth.Transport{Endpoint: srv.Endpoint(), Credentials: srv.Credentials()},
+		// A redirect followed in there would hide what became of the first request.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	client.CheckRetry = ovhauth.CheckRetry
+	client.Backoff = ovhauth.Backoff
+	client.ErrorHandler = retryablehttp.PassthroughErrorHandler // the last answer, rather than "giving up"
+	client.Logger = nil
+	client.RetryWaitMin = time.Millisecond // for this example
+
+	resp, err := client.Get("/me")
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp.Body.Close()
+	fmt.Println(resp.Status)
+	for _, x := range srv.Exchanges() {
+		fmt.Println("signed:", x.Verified)
+	}
+	// Output:
+	// 200 OK
+	// signed: true
+	// signed: true
+}
+
+// The wait that an answer asks for is obeyed, but not beyond the maximum.
+func ExampleBackoff() {
+	resp := &http.Response{Header: http.Header{"Retry-After": {"7"}}}
+	fmt.Println(ovhauth.Backoff(time.Second, 30*time.Second, 0, resp))
+	fmt.Println(ovhauth.Backoff(time.Second, 5*time.Second, 0, resp))
+	// Output:
+	// 7s
+	// 5s
+}
