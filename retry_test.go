@@ -616,6 +616,12 @@ func TestRetryContext(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("an error of another context", func(t *testing.T) {
+		base := &scripted{answers: []any{context.DeadlineExceeded, context.Canceled, reply(200)}}
+		if resp, err := get(t, t.Context(), &ovhauth.RetryTransport{Base: base, MinWait: noWait}); err != nil || resp.StatusCode != 200 {
+			t.Error(resp, err)
+		}
+	})
 	t.Run("http.Client.Timeout", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			base := roundTrip(func(req *http.Request) (*http.Response, error) {
