@@ -1,7 +1,6 @@
 package ovhauth
 
 import (
-	"cmp"
 	"net/netip"
 	"net/url"
 	"os"
@@ -51,7 +50,7 @@ func ParseEndpoint(nameOrURL string) (Endpoint, error) {
 	if err != nil {
 		return "", err
 	}
-	return Endpoint(e.scheme + "://" + e.host + e.base), nil
+	return e.full(), nil
 }
 
 // endpoint is an Endpoint taken apart once, so that routing a request parses nothing. Paths are in their escaped form.
@@ -96,9 +95,40 @@ func parseEndpoint(e Endpoint) (*endpoint, error) {
 	return p, nil
 }
 
-// defaultEndpoint is the endpoint of a Transport that names none.
-func defaultEndpoint() Endpoint {
-	return cmp.Or(Endpoint(os.Getenv("OVH_ENDPOINT")), EU)
+// resolve takes e apart. "" is the endpoint that OVH_ENDPOINT names, else that of ovh.conf, here or in paths, else EU.
+func (e Endpoint) resolve(paths ...string) (*endpoint, error) {
+	if e == "" {
+		e = environmentEndpoint()
+	}
+	if e == "" {
+		c, err := readConf(confPaths(paths))
+		if err != nil && !environmentComplete() {
+			return nil, err
+		}
+		e = c.endpoint()
+	}
+	return parseEndpoint(e)
+}
+
+func environmentEndpoint() Endpoint {
+	return Endpoint(strings.TrimSpace(os.Getenv("OVH_ENDPOINT")))
+}
+
+func (e *endpoint) full() Endpoint { return Endpoint(e.scheme + "://" + e.host + e.base) }
+
+// same reports whether other is the same API, in whatever version.
+func (e *endpoint) same(other *endpoint) bool {
+	return e.host == other.host && e.root == other.root
+}
+
+// name is what ovh.conf calls the endpoint: a known name, or the URL itself.
+func (e *endpoint) name() string {
+	for name := range endpointNames {
+		if known, err := parseEndpoint(Endpoint(name)); err == nil && known.same(e) {
+			return name
+		}
+	}
+	return string(e.full())
 }
 
 // plainHost reports whether host goes over the wire as it is written. Anything else net/http rewrites (a Unicode name, an IPv6

@@ -2,6 +2,7 @@ package ovhauth
 
 import (
 	"context"
+	"net/http/httptrace"
 	"sync"
 	"time"
 )
@@ -28,7 +29,7 @@ func (f *flight[T]) do(ctx context.Context, fn func(context.Context) (T, error))
 	f.mu.Lock()
 	c := f.now
 	if c == nil {
-		shared, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTimeout)
+		shared, cancel := context.WithTimeout(untraced{context.WithoutCancel(ctx)}, flightTimeout)
 		c = &flightCall[T]{cancel: cancel, done: make(chan struct{})}
 		f.now = c
 		go func() {
@@ -62,4 +63,15 @@ func (f *flight[T]) land(c *flightCall[T]) {
 	if f.now == c {
 		f.now = nil
 	}
+}
+
+// untraced is a context without its httptrace hooks: they follow one request, and a flight's connections are not that one's.
+type untraced struct{ context.Context }
+
+func (u untraced) Value(key any) any {
+	value := u.Context.Value(key)
+	if _, hooks := value.(*httptrace.ClientTrace); hooks {
+		return nil
+	}
+	return value
 }

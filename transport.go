@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/oauth2"
 )
 
 // Transport is an [http.RoundTripper] that signs requests to the OVHcloud API. Put it into an [http.Client]:
@@ -29,7 +31,7 @@ import (
 // has been sent then. Errors of Base, of the body's reader and of the context are returned as they are.
 type Transport struct {
 	// Endpoint is the API to sign for: one of the constants, a name that [ParseEndpoint] knows, or a URL. "" means
-	// OVH_ENDPOINT, then EU.
+	// OVH_ENDPOINT, then ovh.conf (see [DefaultCredentials]), then EU.
 	Endpoint Endpoint
 
 	// Credentials is asked once for each request that needs any. Nil means DefaultCredentials(Endpoint).
@@ -52,6 +54,7 @@ type Transport struct {
 // setup is what the fields of a Transport come to, worked out at the first request.
 type setup struct {
 	*endpoint
+	transport   *Transport
 	credentials CredentialProvider
 	clock       Clock
 }
@@ -60,17 +63,13 @@ func (t *Transport) setup() (*setup, error) {
 	if s := t.ready.Load(); s != nil {
 		return s, nil
 	}
-	e := t.Endpoint
-	if e == "" {
-		e = defaultEndpoint()
-	}
-	parsed, err := parseEndpoint(e)
+	parsed, err := t.Endpoint.resolve()
 	if err != nil {
 		return nil, err
 	}
-	s := &setup{endpoint: parsed, credentials: t.Credentials, clock: t.Clock}
+	s := &setup{endpoint: parsed, transport: t, credentials: t.Credentials, clock: t.Clock}
 	if s.credentials == nil {
-		s.credentials = EnvCredentials()
+		s.credentials = DefaultCredentials(parsed.full())
 	}
 	if s.clock == nil {
 		s.clock = &t.clock
@@ -270,6 +269,16 @@ func (o *outgoing) Value(key any) any {
 	return o.Context.Value(key)
 }
 
+// providerContext is the context that a provider is asked in: the caller's, and in it the client to get access tokens with.
+type providerContext outgoing
+
+func (p *providerContext) Value(key any) any {
+	if key == oauth2.HTTPClient { // made only for those who ask
+		return &http.Client{Transport: p.transport.base()}
+	}
+	return p.Context.Value(key)
+}
+
 // authorise returns the request to send: a copy with its authentication. If it fails, it has closed the body.
 func (c *call) authorise() (*http.Request, error) {
 	o := &outgoing{Context: c.req.Context(), setup: c.setup}
@@ -297,15 +306,18 @@ func (c *call) authenticate(out *http.Request, o *outgoing) error {
 	if c.need == nothing {
 		return nil
 	}
-	given, err := c.credentials.Retrieve(o.Context)
+	given, err := c.credentials.Retrieve((*providerContext)(o))
 	if err != nil {
+		if _, ours := err.(*localError); ours {
+			return err
+		}
 		return localErrorf("credentials: %w", err)
 	}
 	if c.mended && c.bearer && given == c.given {
 		return localErrorf("the access token that the API refused is the only one there is")
 	}
 	c.given = given
-	keys, err := given.usable(c.need)
+	keys, err := given.usable(c.need, c.credentials)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,250 @@
+package ovhauth
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+)
+
+// ServiceAccount authenticates by OAuth2 client credentials: it exchanges the client's ID and secret for an access token, with
+// scope "all". EU, CA and US have token endpoints; Kimsufi, So you Start and RunAbove have none, and the error says so; any other
+// endpoint is asked at /auth/oauth2/token of its host. "" is the endpoint of a [Transport] without one.
+//
+// A token is asked for by the first request that needs one, through the Base of that request's Transport, or through
+// [http.DefaultClient] if Retrieve is called in a context of no Transport. It is kept, and renewed shortly before it expires, or
+// when the API refuses it. Those who need one at once wait for the same: up to 30 s, three tries if the connection fails or the
+// answer is 5xx, or until their own context ends.
+//
+// An error of the token endpoint matches [*APIError] with its status and its code, such as "invalid_client"; nothing else of the
+// answer is kept. Redirects are not followed, lest the secret goes to another host.
+func ServiceAccount(e Endpoint, clientID, clientSecret string) CredentialProvider {
+	// A closure, since fmt would print the fields of a struct.
+	return &serviceAccount{request: func(ctx context.Context) (*accessToken, error) {
+		id, secret := strings.TrimSpace(clientID), strings.TrimSpace(clientSecret)
+		var missing []string
+		if id == "" {
+			missing = append(missing, "client_id")
+		}
+		if secret == "" {
+			missing = append(missing, "client_secret")
+		}
+		if missing != nil {
+			return nil, missingError(missing, "ServiceAccount needs both")
+		}
+		address, err := tokenURL(e)
+		if err != nil {
+			return nil, err
+		}
+		return requestToken(ctx, &clientcredentials.Config{
+			ClientID:     id,
+			ClientSecret: secret,
+			TokenURL:     address,
+			Scopes:       []string{"all"},
+			AuthStyle:    oauth2.AuthStyleInParams, // else x/oauth2 tries two ways, and the secret travels twice
+		})
+	}}
+}
+
+// tokenURLs are those that OVHcloud's own clients have; "" for a brand that has none.
+var tokenURLs = map[Endpoint]string{
+	EU:           "https://www.ovh.com/auth/oauth2/token",
+	CA:           "https://ca.ovh.com/auth/oauth2/token",
+	US:           "https://us.ovhcloud.com/auth/oauth2/token",
+	KimsufiEU:    "",
+	KimsufiCA:    "",
+	SoYouStartEU: "",
+	SoYouStartCA: "",
+	RunAboveCA:   "",
+}
+
+func tokenURL(e Endpoint) (string, error) {
+	parsed, err := e.resolve()
+	if err != nil {
+		return "", err
+	}
+	address, known := tokenURLs[endpointNames[parsed.name()]]
+	switch {
+	case !known:
+		return parsed.scheme + "://" + parsed.host + "/auth/oauth2/token", nil
+	case address == "":
+		return "", localErrorf("%s has no OAuth2 service accounts; use an application key, its secret and a consumer key",
+			parsed.name())
+	}
+	return address, nil
+}
+
+type serviceAccount struct {
+	request func(context.Context) (*accessToken, error)
+	token   atomic.Pointer[accessToken] // nil before the first, and after Invalidate
+	flight  flight[*accessToken]
+}
+
+// accessToken lives until expires and is replaced from renew on; both are zero if the token endpoint did not limit its life.
+type accessToken struct {
+	value          string
+	renew, expires time.Time
+}
+
+func before(deadline time.Time) bool { return deadline.IsZero() || time.Now().Before(deadline) }
+
+func (s *serviceAccount) Retrieve(ctx context.Context) (Credentials, error) {
+	t := s.token.Load()
+	if t == nil || !before(t.renew) {
+		var err error
+		if t, err = s.flight.do(ctx, s.renew); err != nil {
+			return Credentials{}, err
+		}
+	}
+	return Credentials{AccessToken: t.value}, nil
+}
+
+func (s *serviceAccount) renew(ctx context.Context) (*accessToken, error) {
+	old := s.token.Load()
+	if old != nil && before(old.renew) {
+		return old, nil // another flight landed just now
+	}
+	t, err := s.request(ctx)
+	if err != nil && old != nil && before(old.expires) && s.token.Load() == old {
+		return old, nil // it is still good for a moment
+	}
+	if err == nil {
+		s.token.Store(t)
+	}
+	return t, err
+}
+
+// Invalidate drops the token that c is made of, if it is still the current one.
+func (s *serviceAccount) Invalidate(c Credentials) {
+	if t := s.token.Load(); t != nil && t.value == c.AccessToken {
+		s.token.CompareAndSwap(t, nil)
+	}
+}
+
+const (
+	tokenTries = 3
+	tokenWait  = 500 * time.Millisecond // before the second try; twice as long before the third
+)
+
+func requestToken(ctx context.Context, config *clientcredentials.Config) (*accessToken, error) {
+	client, _ := ctx.Value(oauth2.HTTPClient).(*http.Client)
+	client = new(*cmp.Or(client, http.DefaultClient))
+	exchange := &tokenExchange{base: client.Transport}
+	client.Transport = exchange
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	ctx = context.WithValue(ctx, oauth2.HTTPClient, client)
+	for try := 1; ; try++ {
+		t, err := config.Token(ctx)
+		if err == nil {
+			return newAccessToken(t, config.TokenURL)
+		}
+		if try == tokenTries || !exchange.worthRepeating() || !sleep(ctx, time.Duration(try)*tokenWait) {
+			return nil, exchange.explain(err, config)
+		}
+	}
+}
+
+func newAccessToken(t *oauth2.Token, from string) (*accessToken, error) {
+	if strings.TrimSpace(t.AccessToken) == "" || strings.ContainsFunc(t.AccessToken, unicode.IsControl) {
+		return nil, localErrorf("access token: POST %s: the token in the answer is blank or has a control character inside", from)
+	}
+	token := &accessToken{value: t.AccessToken}
+	if !t.Expiry.IsZero() {
+		life := time.Until(t.Expiry)
+		if life <= 0 {
+			return nil, localErrorf("access token: POST %s: the token in the answer has expired already", from)
+		}
+		token.expires = t.Expiry.Round(0) // by the wall clock: the monotonic one stands still while a laptop is suspended
+		token.renew = token.expires.Add(-min(life/10, 30*time.Second))
+	}
+	return token, nil
+}
+
+// tokenExchange sends requests to a token endpoint and reads the answers, so that a connection that breaks in the middle of one
+// is not taken for a malformed answer. It keeps the last one's head.
+type tokenExchange struct {
+	base   http.RoundTripper
+	answer *http.Response // nil if none came
+}
+
+func (x *tokenExchange) RoundTrip(req *http.Request) (*http.Response, error) {
+	x.answer = nil
+	resp, err := cmp.Or(x.base, http.DefaultTransport).RoundTrip(req)
+	if err != nil || resp == nil || resp.Body == nil {
+		return resp, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	resp.Request = req
+	x.answer = resp
+	return resp, nil
+}
+
+func (x *tokenExchange) worthRepeating() bool { return x.answer == nil || x.answer.StatusCode >= 500 }
+
+// explain makes an error of what x/oauth2 says, which may quote the answer's body.
+func (x *tokenExchange) explain(err error, config *clientcredentials.Config) error {
+	if x.answer == nil {
+		if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err
+		}
+		return localErrorf("access token: POST %s: %w", config.TokenURL, err)
+	}
+	refusal := &tokenError{url: config.TokenURL, APIError: APIError{
+		Method:     http.MethodPost,
+		Path:       x.answer.Request.URL.EscapedPath(),
+		StatusCode: x.answer.StatusCode,
+		QueryID:    x.answer.Header.Get("X-Ovh-Queryid"),
+	}}
+	if retrieve, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
+		refusal.Code = oneLine(strings.ReplaceAll(retrieve.ErrorCode, config.ClientSecret, redacted))
+	}
+	return &localError{refusal}
+}
+
+// tokenError is an answer of a token endpoint that holds no token.
+type tokenError struct {
+	url string
+	APIError
+}
+
+func (e *tokenError) Unwrap() error { return &e.APIError }
+
+func (e *tokenError) Error() string {
+	s := fmt.Sprintf("access token: POST %s: %d %s", e.url, e.StatusCode, http.StatusText(e.StatusCode))
+	switch {
+	case e.Code != "":
+		s += ": " + e.Code
+	case e.StatusCode/100 == 2:
+		s += ", but no token in the answer"
+	}
+	if e.StatusCode/100 == 4 {
+		s += "; check client_id, client_secret and the endpoint that they were made at"
+	}
+	return s
+}
+
+// sleep reports whether it could sleep for so long before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,460 @@
+package ovhauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// through is a context in which a service account sends by base, as a Transport gives it.
+func through(ctx context.Context, base roundTripFunc) context.Context {
+	return context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: base})
+}
+
+func TestTokenRequest(t *testing.T) {
+	isolate(t)
+	for _, test := range []struct{ endpoint, url string }{ // "" for none
+		{"ovh-eu", "https://www.ovh.com/auth/oauth2/token"},
+		{"https://eu.api.ovh.com/v1", "https://www.ovh.com/auth/oauth2/token"},
+		{"ovh-ca", "https://ca.ovh.com/auth/oauth2/token"},
+		{"ovh-us", "https://us.ovhcloud.com/auth/oauth2/token"},
+		{"https://api.example.com:4242/1.0", "https://api.example.com:4242/auth/oauth2/token"},
+		{"", "https://www.ovh.com/auth/oauth2/token"},
+		{"kimsufi-eu", ""},
+		{"kimsufi-ca", ""},
+		{"soyoustart-eu", ""},
+		{"soyoustart-ca", ""},
+		{"runabove-ca", ""},
+		{"nowhere", ""},
+	} {
+		var asked *http.Request
+		ctx := through(t.Context(), func(req *http.Request) (*http.Response, error) {
+			asked = req
+			return answer(200, `{"access_token":"T","token_type":"Bearer","expires_in":3599,"scope":"all"}`), nil
+		})
+		got, err := ServiceAccount(Endpoint(test.endpoint), " ID", "a secret\n").Retrieve(ctx)
+		if test.url == "" {
+			if err == nil || asked != nil || !strings.Contains(err.Error(), test.endpoint) {
+				t.Errorf("%s: %v", test.endpoint, err)
+			}
+			continue
+		}
+		if err != nil || got != (Credentials{AccessToken: "T"}) {
+			t.Fatalf("%s: %v", test.endpoint, err)
+		}
+		asked.ParseForm()
+		want := url.Values{"grant_type": {"client_credentials"}, "scope": {"all"}, "client_id": {"ID"}, "client_secret": {"a secret"}}
+		if asked.Method != "POST" || asked.URL.String() != test.url || asked.PostForm.Encode() != want.Encode() {
+			t.Errorf("%s: %s %s %s", test.endpoint, asked.Method, asked.URL, asked.PostForm.Encode())
+		}
+		if asked.Header.Get("Authorization") != "" {
+			t.Errorf("%s: the secret goes out twice", test.endpoint)
+		}
+	}
+}
+
+func TestServiceAccountWithoutSecret(t *testing.T) {
+	for _, test := range []struct{ id, secret, missing string }{
+		{"", "", "client_id, client_secret are missing"}, {"ID", " ", "client_secret is missing"}, {"\n", "S", "client_id is missing"},
+	} {
+		_, err := ServiceAccount(EU, test.id, test.secret).Retrieve(t.Context())
+		if !errors.Is(err, ErrMissingCredentials) || !strings.Contains(err.Error(), test.missing) {
+			t.Error(err)
+		}
+	}
+}
+
+// tokens is a token endpoint that numbers its tokens.
+func tokens(given *atomic.Int32, life int) roundTripFunc {
+	return func(*http.Request) (*http.Response, error) {
+		return answer(200, fmt.Sprintf(`{"access_token":"T%d","expires_in":%d}`, given.Add(1), life)), nil
+	}
+}
+
+func TestTokenIsKeptAndRenewed(t *testing.T) {
+	for _, test := range []struct {
+		life  int
+		until time.Duration // it is kept
+	}{
+		{3599, 3569 * time.Second},
+		{100, 90 * time.Second},
+		{0, 1000 * time.Hour}, // of unlimited life
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var given atomic.Int32
+			p := ServiceAccount(EU, "ID", "S")
+			ctx := through(t.Context(), tokens(&given, test.life))
+			for _, step := range []struct {
+				wait time.Duration
+				want string
+			}{{0, "T1"}, {0, "T1"}, {test.until - time.Second, "T1"}, {2 * time.Second, "T2"}} {
+				time.Sleep(step.wait)
+				got, err := p.Retrieve(ctx)
+				if test.life == 0 {
+					step.want = "T1"
+				}
+				if err != nil || got.AccessToken != step.want {
+					t.Errorf("life %d s, after %s: %q, %v; want %s", test.life, step.wait, got.AccessToken, err, step.want)
+				}
+			}
+		})
+	}
+}
+
+func TestOldTokenServesWhileItCannotBeRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := ServiceAccount(EU, "ID", "S")
+		var given atomic.Int32
+		works := tokens(&given, 3600)
+		down := func(*http.Request) (*http.Response, error) { return answer(503, ""), nil }
+		if _, err := p.Retrieve(through(t.Context(), works)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3580 * time.Second)
+		if got, err := p.Retrieve(through(t.Context(), down)); err != nil || got.AccessToken != "T1" {
+			t.Errorf("20 s before its end: %q, %v", got.AccessToken, err)
+		}
+		time.Sleep(20 * time.Second)
+		if got, err := p.Retrieve(through(t.Context(), down)); err == nil {
+			t.Errorf("after its end: %q", got.AccessToken)
+		}
+		if got, err := p.Retrieve(through(t.Context(), works)); err != nil || got.AccessToken != "T2" {
+			t.Errorf("the endpoint is back: %q, %v", got.AccessToken, err)
+		}
+	})
+}
+
+func TestOneTokenForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var given atomic.Int32
+		give := tokens(&given, 3600)
+		ctx := through(t.Context(), func(req *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return give(req)
+		})
+		p := ServiceAccount(EU, "ID", "S")
+		var wg sync.WaitGroup
+		for i := range 50 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+				if i == 0 {
+					ctx, cancel = context.WithTimeout(ctx, time.Millisecond)
+				}
+				defer cancel()
+				_, err := p.Retrieve(ctx)
+				if i == 0 != (err == context.DeadlineExceeded) {
+					t.Errorf("caller %d: %v", i, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := given.Load(); n != 1 {
+			t.Errorf("%d tokens", n)
+		}
+	})
+}
+
+// One that finds the token too old, and then comes late to the flight, must not start another.
+func TestRenewedJustNow(t *testing.T) {
+	var given atomic.Int32
+	p := ServiceAccount(EU, "ID", "S").(*serviceAccount)
+	ctx := through(t.Context(), tokens(&given, 3600))
+	p.Retrieve(ctx)
+	if got, err := p.renew(ctx); err != nil || got.value != "T1" {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+type closer func()
+
+func (c closer) Close() error { c(); return nil }
+
+func TestTokenTries(t *testing.T) {
+	connection := errors.New("connection reset by peer")
+	good := `{"access_token":"T","expires_in":3599}`
+	type try struct {
+		status int // 0: a connection error
+		body   io.Reader
+	}
+	for _, test := range []struct {
+		name  string
+		tries []try
+		asked int
+		took  time.Duration
+		want  string // in the error; "" for none
+	}{
+		{"twice lost", []try{{}, {}, {200, nil}}, 3, 1500 * time.Millisecond, ""},
+		{"5xx", []try{{500, nil}, {504, nil}, {200, nil}}, 3, 1500 * time.Millisecond, ""},
+		{"lost in the middle", []try{{200, brokenReader{connection}}, {200, nil}}, 2, 500 * time.Millisecond, ""},
+		{"always lost", []try{{}, {}, {}, {200, nil}}, 3, 1500 * time.Millisecond, "POST https://www.ovh.com/auth/oauth2/token: connection reset by peer"},
+		{"always 503", []try{{503, nil}, {503, nil}, {503, nil}, {200, nil}}, 3, 1500 * time.Millisecond, "503 Service Unavailable"},
+		{"5xx, then lost", []try{{503, nil}, {}, {}}, 3, 1500 * time.Millisecond, "connection reset by peer"},
+		{"400", []try{{400, nil}, {200, nil}}, 1, 0, "400 Bad Request"},
+		{"429", []try{{429, nil}, {200, nil}}, 1, 0, "429 Too Many Requests"},
+		{"malformed", []try{{200, strings.NewReader("<html>")}, {200, nil}}, 1, 0, "200 OK"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked, opened := 0, 0
+				ctx := through(t.Context(), func(*http.Request) (*http.Response, error) {
+					try := test.tries[asked]
+					asked++
+					if try.status == 0 {
+						return nil, connection
+					}
+					resp := answer(try.status, good)
+					opened++
+					var body io.Reader = resp.Body
+					if try.body != nil {
+						body = try.body
+					} else if try.status != 200 {
+						body = http.NoBody
+					}
+					resp.Body = struct {
+						io.Reader
+						io.Closer
+					}{body, closer(func() { opened-- })}
+					return resp, nil
+				})
+				began := time.Now()
+				_, err := ServiceAccount(EU, "ID", "S").Retrieve(ctx)
+				if opened != 0 {
+					t.Errorf("%d bodies are still open", opened)
+				}
+				if asked != test.asked || time.Since(began) != test.took {
+					t.Errorf("asked %d times in %s", asked, time.Since(began))
+				}
+				if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+					t.Errorf("error %v", err)
+				}
+				if test.name == "always lost" && !errors.Is(err, connection) {
+					t.Errorf("%v hides its cause", err)
+				}
+			})
+		})
+	}
+}
+
+func TestTokenTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		began := time.Now()
+		_, err := ServiceAccount(EU, "ID", "S").Retrieve(through(t.Context(), func(req *http.Request) (*http.Response, error) {
+			asked++
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		}))
+		if time.Since(began) != 30*time.Second || asked != 1 || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v after %s and %d tries", err, time.Since(began), asked)
+		}
+	})
+}
+
+func TestTokenErrors(t *testing.T) {
+	const secret = "s3cr3t"
+	for _, test := range []struct {
+		name   string
+		status int
+		header http.Header
+		body   string
+		want   string
+		code   string // of the *APIError; "-" for none such
+	}{
+		{"refused", 400, nil, `{"error":"invalid_client","error_description":"s3cr3t is wrong"}`,
+			"ovhauth: access token: POST https://www.ovh.com/auth/oauth2/token: 400 Bad Request: invalid_client; check", "invalid_client"},
+		{"refused with 200", 200, nil, `{"error":"invalid_scope"}`, ": 200 OK: invalid_scope", "invalid_scope"},
+		{"the secret for a code", 401, nil, `{"error":"bad s3cr3t\n\u0007"}`, "401 Unauthorized: bad [redacted];", "bad [redacted]"},
+		{"HTML", 200, http.Header{"Content-Type": {"text/html"}}, "<html>s3cr3t</html>", "200 OK, but no token", ""},
+		{"HTML error", 403, http.Header{"Content-Type": {"text/html"}}, "<html>s3cr3t</html>", "403 Forbidden; check", ""},
+		{"no token", 200, nil, `{"s3cr3t":1}`, "200 OK, but no token", ""},
+		{"empty token", 200, nil, `{"access_token":""}`, "200 OK, but no token", ""},
+		{"empty", 204, nil, ``, "204 No Content, but no token", ""},
+		{"token of another type", 200, nil, `{"access_token":{"s3cr3t":1}}`, "200 OK, but no token", ""},
+		{"text", 200, http.Header{"Content-Type": {"text/plain"}}, `s3cr3t`, "200 OK, but no token", ""},
+		{"blank token", 200, nil, `{"access_token":"  "}`, "blank", "-"},
+		{"control character", 200, nil, `{"access_token":"a\r\nX-Evil: s3cr3t"}`, "control character", "-"},
+		{"expired", 200, nil, `{"access_token":"a","expires_in":-5}`, "expired already", "-"},
+		{"strange expiry", 200, nil, `{"access_token":"a","expires_in":"s3cr3t"}`, "200 OK, but no token", ""},
+		{"redirect", 307, http.Header{"Location": {"https://evil.example/"}}, ``, "307 Temporary Redirect", ""},
+		{"redirect with another method", 302, http.Header{"Location": {"https://www.ovh.com/"}}, ``, "302 Found", ""},
+	} {
+		asked := 0
+		ctx := through(t.Context(), func(*http.Request) (*http.Response, error) {
+			asked++
+			resp := answer(test.status, test.body)
+			for name, values := range test.header {
+				resp.Header[name] = values
+			}
+			resp.Header.Set("X-Ovh-Queryid", "Q")
+			return resp, nil
+		})
+		_, err := ServiceAccount(EU, "ID", secret).Retrieve(ctx)
+		if err == nil {
+			t.Errorf("%s: no error", test.name)
+			continue
+		}
+		if !strings.Contains(err.Error(), test.want) || strings.ContainsAny(err.Error(), "\r\n\a") || asked != 1 {
+			t.Errorf("%s: %d times: %q lacks %q", test.name, asked, err, test.want)
+		}
+		api, ok := errors.AsType[*APIError](err)
+		if ok != (test.code != "-") || ok && (api.StatusCode != test.status || api.Code != test.code || api.QueryID != "Q" ||
+			api.Method != "POST" || api.Path != "/auth/oauth2/token") {
+			t.Errorf("%s: %#v", test.name, api)
+		}
+		for err := err; err != nil; err = errors.Unwrap(err) {
+			if strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), secret) {
+				t.Errorf("%s: %#v shows the secret", test.name, err)
+			}
+		}
+	}
+}
+
+// tokenAPI serves /me to the current token, and tokens.
+type tokenAPI struct {
+	mu      sync.Mutex
+	given   int
+	revoked int // the tokens up to this
+	refused int
+}
+
+func (a *tokenAPI) RoundTrip(req *http.Request) (*http.Response, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if strings.HasSuffix(req.URL.Path, "/oauth2/token") {
+		a.given++
+		return answer(200, fmt.Sprintf(`{"access_token":"T%d","expires_in":3599}`, a.given)), nil
+	}
+	if req.Header.Get("Authorization") == fmt.Sprintf("Bearer T%d", a.given) && a.revoked < a.given {
+		return answer(200, "{}"), nil
+	}
+	a.refused++
+	return answer(401, `{"message":"You must login first"}`), nil
+}
+
+// TestRefusedToken sends by a Transport whose token is refused, through each provider that can hold a service account.
+func TestRefusedToken(t *testing.T) {
+	isolate(t)
+	t.Setenv("OVH_CLIENT_ID", "ID")
+	t.Setenv("OVH_CLIENT_SECRET", "S")
+	write(t, "ovh.conf", "[ovh-eu]\nclient_id = ID\nclient_secret = S\n")
+	for name, p := range map[string]CredentialProvider{
+		"direct": ServiceAccount(EU, "ID", "S"), "environment": EnvCredentials(), "file": FileCredentials(EU), "default": DefaultCredentials(EU),
+	} {
+		api := &tokenAPI{}
+		client := &http.Client{Transport: &Transport{Endpoint: EU, Credentials: p, Base: api}}
+		get := func() int {
+			resp, err := client.Get("/me")
+			if err != nil {
+				t.Error(name, err)
+				return 0
+			}
+			resp.Body.Close()
+			return resp.StatusCode
+		}
+		if status := get(); status != 200 || api.given != 1 {
+			t.Errorf("%s: %d with token %d", name, status, api.given)
+		}
+		api.revoked = 1
+		if status := get(); status != 200 || api.given != 2 || api.refused != 1 {
+			t.Errorf("%s: %d with token %d after %d refusals", name, status, api.given, api.refused)
+		}
+		api.revoked = 2
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				if status := get(); status != 200 {
+					t.Errorf("%s: %d", name, status)
+				}
+			})
+		}
+		wg.Wait()
+		if api.given != 3 {
+			t.Errorf("%s: %d tokens", name, api.given)
+		}
+		api.revoked, api.refused = 1000, 0
+		if status := get(); status != 401 || api.refused != 2 {
+			t.Errorf("%s: %d after %d refusals; sent once more means once", name, status, api.refused)
+		}
+	}
+}
+
+// The token was refused while another was asked for in vain: it must not come back.
+func TestRefusedTokenDoesNotServeOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var given atomic.Int32
+		p := ServiceAccount(EU, "ID", "S").(*serviceAccount)
+		old, _ := p.Retrieve(through(t.Context(), tokens(&given, 3600)))
+		time.Sleep(3580 * time.Second)
+		_, err := p.Retrieve(through(t.Context(), func(*http.Request) (*http.Response, error) {
+			p.Invalidate(old)
+			return answer(400, ""), nil
+		}))
+		if err == nil {
+			t.Error("no error")
+		}
+	})
+}
+
+func TestKeptTokenCostsNothing(t *testing.T) {
+	var given atomic.Int32
+	p := ServiceAccount(EU, "ID", "S")
+	ctx := through(t.Context(), tokens(&given, 3600))
+	p.Retrieve(ctx)
+	if n := testing.AllocsPerRun(100, func() { p.Retrieve(ctx) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// A stale refusal must not drop the token that replaced the refused one.
+func TestInvalidateIsOfOneToken(t *testing.T) {
+	var given atomic.Int32
+	p := ServiceAccount(EU, "ID", "S").(*serviceAccount)
+	ctx := through(t.Context(), tokens(&given, 3600))
+	p.Invalidate(Credentials{})
+	old, _ := p.Retrieve(ctx)
+	p.Invalidate(old)
+	current, _ := p.Retrieve(ctx)
+	p.Invalidate(old)
+	if again, _ := p.Retrieve(ctx); again != current || given.Load() != 2 {
+		t.Errorf("%d tokens", given.Load())
+	}
+}
+
+// Without a Transport the default client asks; with its redirects, the secret would follow a 307 anywhere.
+func TestTokenOverTheNetwork(t *testing.T) {
+	followed := false
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed = true }))
+	defer elsewhere.Close()
+	redirect := false
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if redirect {
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `{"access_token":"T"}`)
+	}))
+	defer srv.Close()
+	if got, err := ServiceAccount(Endpoint(srv.URL), "ID", "S").Retrieve(t.Context()); err != nil || got.AccessToken != "T" {
+		t.Errorf("%q, %v", got.AccessToken, err)
+	}
+	redirect = true
+	if _, err := ServiceAccount(Endpoint(srv.URL), "ID", "S").Retrieve(t.Context()); err == nil || followed {
+		t.Errorf("%v, followed %t", err, followed)
+	}
+	if http.DefaultClient.CheckRedirect != nil || http.DefaultClient.Transport != nil {
+		t.Error("http.DefaultClient is another now")
+	}
+}
