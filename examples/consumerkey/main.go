@@ -1,0 +1,140 @@
+// Command consumerkey asks for a consumer key, waits until you have validated it in your browser, and greets you by it.
+//
+// It talks to the API if OVH_* variables are set (OVH_APPLICATION_KEY and OVH_APPLICATION_SECRET are needed), else to a server
+// of its own on this machine.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"example.com/ovhauth"
+	"example.com/ovhauth/ovhtest"
+)
+
+const patience = 10 * time.Minute
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	switch err := run(ctx); {
+	case err == nil:
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "Interrupted. A key that nobody has validated gives access to nothing.")
+		os.Exit(130)
+	default:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	var (
+		endpoint    ovhauth.Endpoint // "": that of OVH_ENDPOINT or ovh.conf
+		application = ovhauth.DefaultCredentials(endpoint)
+		server      *ovhtest.Server
+	)
+	if !configured() {
+		server = ovhtest.NewServer()
+		defer server.Close()
+		fmt.Println("No OVH_* variables are set, so this runs against an API server of its own,", server.Endpoint())
+		fmt.Println("For a key to your account, make an application at https://eu.api.ovh.com/createApp/ and export")
+		fmt.Println("OVH_ENDPOINT (ovh-eu, …), OVH_APPLICATION_KEY and OVH_APPLICATION_SECRET.")
+		fmt.Println()
+		endpoint, application = server.Endpoint(), server.Credentials()
+	}
+
+	keys, err := application.Retrieve(ctx)
+	if err != nil {
+		return err
+	}
+	if keys.ApplicationKey == "" || keys.ApplicationSecret == "" {
+		return errors.New("asking for a consumer key takes OVH_APPLICATION_KEY and OVH_APPLICATION_SECRET, in the environment or in " +
+			"ovh.conf; both are made at https://eu.api.ovh.com/createApp/")
+	}
+	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: endpoint, Credentials: keys}}
+	pending, err := ovhauth.RequestConsumerKey(ctx, client, ovhauth.ConsumerKeyRequest{AccessRules: ovhauth.ReadOnly("/me")})
+	if err != nil {
+		return err
+	}
+	fmt.Println("Log in and authorize GET on /me, for as long as you like, at")
+	fmt.Println()
+	fmt.Println("   ", pending.ValidationURL)
+	fmt.Println()
+	if server != nil {
+		fmt.Println("(or wait: in three seconds, this program does it for you)")
+		defer time.AfterFunc(3*time.Second, func() { server.Validate(pending.ConsumerKey) }).Stop()
+	}
+
+	keys.ConsumerKey = pending.ConsumerKey // what uses it takes a Transport of its own
+	transport := &ovhauth.Transport{Endpoint: endpoint, Credentials: keys}
+	if err := await(ctx, &http.Client{Transport: dots{transport}}); err != nil {
+		return err
+	}
+	name, err := firstName(ctx, &http.Client{Transport: transport})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nWelcome, %s! Your consumer key is\n\n    %s\n\n", name, pending.ConsumerKey)
+	fmt.Println("Keep it in OVH_CONSUMER_KEY, or as consumer_key beside the application's key and secret in ~/.ovh.conf,")
+	fmt.Println("which nobody but you should be able to read (chmod 600 ~/.ovh.conf).")
+	return nil
+}
+
+func await(ctx context.Context, client *http.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	fmt.Print("Waiting ")
+	err := ovhauth.AwaitValidation(ctx, client, time.Second)
+	fmt.Println()
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("nobody has validated the key within %s; run this again for a new one", patience)
+	}
+	return err
+}
+
+func firstName(ctx context.Context, client *http.Client) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/me", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	if err := ovhauth.CheckResponse(resp); err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var me struct {
+		FirstName string `json:"firstname"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&me); err != nil {
+		return "", fmt.Errorf("reading the answer to GET /me: %w", err)
+	}
+	return me.FirstName, nil
+}
+
+// dots shows that something happens: one dot for each request.
+type dots struct{ http.RoundTripper }
+
+func (d dots) RoundTrip(req *http.Request) (*http.Response, error) {
+	fmt.Print(".")
+	return d.RoundTripper.RoundTrip(req)
+}
+
+func configured() bool {
+	for _, v := range os.Environ() {
+		if strings.HasPrefix(v, "OVH_") && !strings.HasSuffix(v, "=") {
+			return true
+		}
+	}
+	return false
+}
