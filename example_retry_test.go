@@ -39,11 +39,11 @@ func ExampleRetryTransport() {
 	// 3 requests
 }
 
-// pace lets one request through at each tick. It is here to show what a Limiter is: a *rate.Limiter of golang.org/x/time is one,
-// and allows bursts.
-type pace <-chan time.Time
+// permits is a Limiter that lets as many requests through as there are permits in it. A *rate.Limiter of golang.org/x/time is
+// one, too, and gives out so many a second.
+type permits chan struct{}
 
-func (p pace) Wait(ctx context.Context) error {
+func (p permits) Wait(ctx context.Context) error {
 	select {
 	case <-p:
 		return nil
@@ -55,22 +55,24 @@ func (p pace) Wait(ctx context.Context) error {
 func ExampleLimiter() {
 	srv := ovhtest.NewServer() // in place of the real API
 	defer srv.Close()
+	srv.Inject(ovhtest.Fault{Status: http.StatusServiceUnavailable})
 
-	start := time.Now()
+	limiter := make(permits, 3)
+	for range cap(limiter) {
+		limiter <- struct{}{}
+	}
 	client := &http.Client{Transport: &ovhauth.RetryTransport{
 		Base:    &ovhauth.Transport{Endpoint: srv.Endpoint(), Credentials: srv.Credentials()},
-		Limiter: pace(time.Tick(10 * time.Millisecond)),
+		Limiter: limiter,
+		MinWait: time.Millisecond, // for this example
 	}}
-	for range 3 {
-		resp, err := client.Get("/me")
-		if err != nil {
-			log.Fatal(err)
-		}
-		resp.Body.Close()
+	resp, err := client.Get("/me")
+	if err != nil {
+		log.Fatal(err)
 	}
-	fmt.Println("not before 30 ms:", time.Since(start) >= 30*time.Millisecond)
-	// Output:
-	// not before 30 ms: true
+	resp.Body.Close()
+	fmt.Println(resp.Status, "after two attempts;", len(limiter), "permit left")
+	// Output: 200 OK after two attempts; 1 permit left
 }
 
 // Code that has a retryablehttp.Client already keeps it, and gives it these two.
