@@ -65,6 +65,7 @@ func hold(ctx context.Context, body io.ReadCloser, length int64) ([]byte, error)
 
 // readBody hashes all of body and closes it.
 func (s *signer) readBody(body io.ReadCloser) error {
+	s.flush()
 	hash := func(r io.Reader) error {
 		_, err := io.CopyBuffer(s, r, s.buf[:])
 		return err

@@ -24,6 +24,7 @@ func Sign(c Credentials, method, url string, body []byte, t time.Time) string {
 	s := newSigner(context.Background())
 	defer s.free()
 	s.start(&c, method, url)
+	s.flush()
 	s.hash.Write(body)
 	_, signature := s.finish(t)
 	return signature
@@ -35,6 +36,7 @@ type signer struct {
 	ctx  context.Context
 	hash hash.Hash
 	sum  [sha1.Size]byte
+	text []byte         // not hashed yet: short pieces are cheaper hashed at once; in buf
 	buf  [32 << 10]byte // for the head and the tail of what is signed; between them, for copying the body
 }
 
@@ -63,7 +65,13 @@ func (s *signer) start(c *Credentials, method string, url ...string) {
 	for _, part := range url {
 		b = append(b, part...)
 	}
-	s.hash.Write(append(b, '+'))
+	s.text = append(b, '+')
+}
+
+// flush hashes what was kept back, before a body.
+func (s *signer) flush() {
+	s.hash.Write(s.text)
+	s.text = s.buf[:0]
 }
 
 // Write hashes p in pieces: an in-memory body comes as a single p, and a gigabyte takes a second.
@@ -83,9 +91,10 @@ func (s *signer) Write(p []byte) (n int, err error) {
 
 // finish returns the timestamp and the signature, which share one string.
 func (s *signer) finish(t time.Time) (timestamp, signature string) {
-	b := strconv.AppendInt(append(s.buf[:0], '+'), t.Unix(), 10)
+	head := len(s.text) + len("+")
+	b := strconv.AppendInt(append(s.text, '+'), t.Unix(), 10)
 	s.hash.Write(b)
-	b = b[1:]
+	b = b[head:]
 	digits := len(b)
 	b = hex.AppendEncode(append(b, "$1$"...), s.hash.Sum(s.sum[:0]))
 	both := string(b)
