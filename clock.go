@@ -34,6 +34,16 @@ func (c *ServerClock) Now(context.Context) (time.Time, error) {
 	return time.Now().Add(c.Offset()), nil
 }
 
+// read returns the time by clock, and by the local clock at the same moment. The system is asked once if one follows the other.
+func read(ctx context.Context, clock Clock) (now, local time.Time, err error) {
+	if c, ok := clock.(*ServerClock); ok {
+		local = time.Now()
+		return local.Add(c.Offset()), local, nil
+	}
+	now, err = clock.Now(ctx)
+	return now, time.Now(), err
+}
+
 // Offset returns how far the server's clock is ahead of the local one.
 func (c *ServerClock) Offset() time.Duration {
 	return time.Duration(c.offset.Load())

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Credentials are what the API knows a caller by: three keys that sign each request, or an OAuth2 access token that goes out as
@@ -300,7 +301,7 @@ func (c Credentials) usable(need need, from CredentialProvider) (Credentials, er
 		*value = strings.TrimSpace(*value)
 		if *value == "" {
 			missing = append(missing, name)
-		} else if strings.ContainsFunc(*value, unicode.IsControl) {
+		} else if hasControl(*value) {
 			return localErrorf("%s has a control character inside, such as a line break; copy it again", name)
 		}
 		return nil
@@ -324,6 +325,15 @@ func (c Credentials) usable(need need, from CredentialProvider) (Credentials, er
 		err = missingError(missing, hint)
 	}
 	return c, err
+}
+
+func hasControl(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == 0x7f || c >= utf8.RuneSelf {
+			return c < utf8.RuneSelf || strings.ContainsFunc(s[i:], unicode.IsControl)
+		}
+	}
+	return false
 }
 
 func missingError(missing []string, hint string) error {

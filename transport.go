@@ -57,6 +57,7 @@ type setup struct {
 	transport   *Transport
 	credentials CredentialProvider
 	clock       Clock
+	usable      atomic.Pointer[Credentials] // the last that were looked through and found fit to sign with, as they are
 }
 
 func (t *Transport) setup() (*setup, error) {
@@ -141,6 +142,7 @@ type call struct {
 
 	url     *url.URL // absolute
 	host    string   // as the Host header will say it
+	target  string   // path and query, as the request line will say them
 	foreign bool     // of another origin, or sent here by one
 	need    need
 
@@ -191,6 +193,7 @@ func (c *call) route() (err error) {
 	if c.host == "" {
 		c.host = c.url.Host
 	}
+	c.target = c.url.RequestURI()
 	c.need = c.needs(ctx)
 	return c.sendable()
 }
@@ -208,14 +211,14 @@ func (c *call) strayed() bool {
 
 // sendable refuses what would not go over the wire as it is signed.
 func (c *call) sendable() error {
-	switch target := c.url.RequestURI(); {
+	switch {
 	case c.url.Opaque != "":
 		return localErrorf("an opaque URL cannot be signed; set URL.Path, and RawPath if need be")
 	case c.req.Method == http.MethodConnect:
 		return localErrorf("the API has no CONNECT")
-	case target[0] != '/':
+	case c.target[0] != '/':
 		return localErrorf("URL path %q does not begin with a slash", c.url.Path)
-	case strings.ContainsFunc(target, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+	case hasBlank(c.target):
 		return localErrorf("a blank or control character in the URL's query; encode it, as url.Values does")
 	case c.host != c.endpoint.host && !plainHost(c.host):
 		return localErrorf("host %q cannot be signed; write it in ASCII, without a zone", c.host)
@@ -223,11 +226,21 @@ func (c *call) sendable() error {
 	return nil
 }
 
+// hasBlank reports whether s has an ASCII blank or control character.
+func hasBlank(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] == 0x7f {
+			return true
+		}
+	}
+	return false
+}
+
 func (c *call) needs(ctx context.Context) need {
 	if ctx.Value(withoutSignature{}) != nil {
 		return nothing
 	}
-	switch path := c.url.EscapedPath(); c.req.Method {
+	switch path, _, _ := strings.Cut(c.target, "?"); c.req.Method {
 	case http.MethodGet, "":
 		if path == c.time[0] || path == c.time[1] {
 			return nothing
@@ -317,9 +330,15 @@ func (c *call) authenticate(out *http.Request, o *outgoing) error {
 		return localErrorf("the access token that the API refused is the only one there is")
 	}
 	c.given = given
-	keys, err := given.usable(c.need, c.credentials)
-	if err != nil {
-		return err
+	keys := given
+	if known := c.usable.Load(); known == nil || *known != given || c.need != everything {
+		if keys, err = given.usable(c.need, c.credentials); err != nil {
+			return err
+		}
+		if keys == given && c.need == everything {
+			known := given // that given itself stays off the heap
+			c.usable.Store(&known)
+		}
 	}
 	o.values[0] = keys.ApplicationKey
 	if c.need == applicationKey {
@@ -352,7 +371,7 @@ func (c *call) sign(keys *Credentials) (timestamp, signature string, err error) 
 	}
 	s := newSigner(c.req.Context())
 	defer s.free()
-	s.start(keys, cmp.Or(c.req.Method, http.MethodGet), c.url.Scheme, "://", c.host, c.url.RequestURI())
+	s.start(keys, cmp.Or(c.req.Method, http.MethodGet), c.url.Scheme, "://", c.host, c.target)
 	if c.reopen != nil {
 		body, err := c.reopen()
 		if err == nil {
@@ -362,12 +381,10 @@ func (c *call) sign(keys *Credentials) (timestamp, signature string, err error) 
 			return "", "", err
 		}
 	}
-	now, err := c.clock.Now(s.ctx)
-	if err != nil {
+	if c.signedAt, c.sentAt, err = read(s.ctx, c.clock); err != nil {
 		return "", "", localErrorf("clock: %w", err)
 	}
-	c.signedAt, c.sentAt = now, time.Now()
-	timestamp, signature = s.finish(now)
+	timestamp, signature = s.finish(c.signedAt)
 	return timestamp, signature, nil
 }
 
