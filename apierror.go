@@ -42,6 +42,8 @@ type APIError struct {
 	Message    string            // the API's own words; for an answer that is not JSON, its text
 	Details    map[string]string // "details" of the newer dialect; what is no string in it is kept as JSON
 	QueryID    string            // X-Ovh-Queryid: what OVHcloud's support asks for
+
+	isText bool // the answer was not JSON: its words are nobody's message
 }
 
 type meaning struct {
@@ -76,7 +78,7 @@ var meanings = []meaning{
 
 // Error says in one line what was asked, what the API answered, what that means, and the query ID.
 func (e *APIError) Error() string {
-	call := e.Method + " " + e.Path
+	call := cmp.Or(strings.TrimSpace(e.Method+" "+e.Path), "the request")
 	parts := []string{"ovhauth: " + call, strings.TrimSpace(fmt.Sprint(e.StatusCode, " ", http.StatusText(e.StatusCode))), e.Code, e.Class, e.Message}
 	for _, m := range meanings {
 		if m.matches(e) {
@@ -108,7 +110,7 @@ func (e *APIError) aboutAuth() bool {
 }
 
 func (m *meaning) matches(e *APIError) bool {
-	return m.code != "" && e.Code == m.code || strings.EqualFold(strings.TrimSpace(e.Message), m.message)
+	return m.code != "" && e.Code == m.code || !e.isText && strings.EqualFold(strings.TrimSpace(e.Message), m.message)
 }
 
 // CheckResponse returns nil for a 2xx answer and leaves it alone. For any other it returns an [*APIError], made of the header
@@ -139,6 +141,7 @@ func newAPIError(resp *http.Response, body []byte) *APIError {
 	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(body, &fields) != nil {
+		e.isText = true
 		e.Message = oneLine(tag.ReplaceAllString(string(body), " "))
 		return e
 	}
@@ -165,17 +168,18 @@ func text(raw json.RawMessage) (s string) {
 
 var tag = regexp.MustCompile(`<[^>]*>`)
 
-// oneLine puts s on one line, and cuts what would fill a screen.
+// oneLine puts s on one line, without what could steer a terminal, and cuts what would fill a screen.
 func oneLine(s string) string {
 	const most = 1000
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
+	unprintable := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }
+	s = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "\uFFFD"), unprintable), " ")
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
 }
 
-// localError is an error that arose on this side of the wire, before a request was sent, and that sending it again does not cure.
+// localError is an error of this package's own making. RetryTransport does not retry it.
 type localError struct{ err error }
 
 func (e *localError) Error() string { return "ovhauth: " + e.err.Error() }

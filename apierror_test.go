@@ -64,12 +64,14 @@ func TestCheckResponse(t *testing.T) {
 		{403, `{"code":42,"queryId":"x","statusCode":200,"message":7,"class":null,"details":"none"}`, nil, ovhauth.APIError{Message: "7"}, "403 Forbidden: 7"},
 		{408, "<html><body><h1>408 Request Time-out</h1>\nYour browser didn't send a complete request in time.\n</body></html>", nil,
 			ovhauth.APIError{Message: "408 Request Time-out Your browser didn't send a complete request in time."}, "complete request in time."},
+		{400, "<h1>Query out of time</h1>", nil, ovhauth.APIError{Message: "Query out of time"}, "400 Bad Request: Query out of time"},
 		{502, "", nil, ovhauth.APIError{}, call + "502 Bad Gateway"},
 		{500, `["an", "array"]`, nil, ovhauth.APIError{Message: `["an", "array"]`}, "array"},
 		{500, "null", nil, ovhauth.APIError{}, "500 Internal Server Error"},
 		{460, `{"message":"expired"}`, nil, ovhauth.APIError{Message: "expired"}, call + "460: expired"},
 		{302, "", nil, ovhauth.APIError{}, "302 Found"},
 		{503, "a\r\nb\x00\x1b[31mc\u2028d", nil, ovhauth.APIError{Message: "a b [31mc d"}, "a b [31mc d"},
+		{503, "caf\xe9 \x9b31m \u202eabc", nil, ovhauth.APIError{Message: "caf\uFFFD \uFFFD31m abc"}, "31m abc"},
 	} {
 		resp := refused(test.status, test.body, "X-Ovh-Queryid", "EU.ext-3.63ac85b6\r\n.1")
 		body := &trackedBody{Reader: resp.Body}
@@ -123,7 +125,7 @@ func TestCheckResponseOddities(t *testing.T) {
 		"broken":               {StatusCode: 500, Body: io.NopCloser(readerFunc(func([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }))},
 	} {
 		err := ovhauth.CheckResponse(resp)
-		if s := fmt.Sprint(err); !strings.Contains(s, "500 Internal Server Error") || len(s) > 2000 {
+		if s := fmt.Sprint(err); !strings.Contains(s, ": 500 Internal Server Error") || strings.Contains(s, ": :") || len(s) > 2000 {
 			t.Errorf("%s: %q", name, s)
 		}
 	}

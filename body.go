@@ -5,7 +5,8 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"os"
+	"reflect"
+	"strings"
 	"sync"
 )
 
@@ -28,8 +29,9 @@ func (c *call) openBody(out *http.Request) (err error) {
 			return err
 		}
 		c.length = len(held)
+		empty := len(held) == 0 && c.req.ContentLength <= 0 && len(c.req.Trailer) == 0
 		c.reopen = func() (io.ReadCloser, error) {
-			if len(held) == 0 {
+			if empty {
 				return http.NoBody, nil
 			}
 			return io.NopCloser(bytes.NewReader(held)), nil
@@ -37,6 +39,7 @@ func (c *call) openBody(out *http.Request) (err error) {
 	}
 	if c.req.GetBody == nil && len(c.req.Trailer) == 0 { // only a body of unknown length can have trailers
 		out.GetBody = c.reopen
+		out.TransferEncoding = nil // a reverse proxy copies that of the request it got
 		if out.ContentLength <= 0 {
 			out.ContentLength = int64(c.length)
 		}
@@ -65,19 +68,34 @@ func hold(ctx context.Context, body io.ReadCloser, length int64) ([]byte, error)
 
 // readBody hashes all of body and closes it.
 func (s *signer) readBody(body io.ReadCloser) error {
+	if body == nil {
+		return nil
+	}
 	s.flush()
 	hash := func(r io.Reader) error {
 		_, err := io.CopyBuffer(s, r, s.buf[:])
 		return err
 	}
-	// What net/http makes of an in-memory body writes itself out at once, and never waits. So would a file, which may be a pipe.
-	if _, ok := body.(io.WriterTo); ok {
-		if _, file := body.(*os.File); !file {
-			defer body.Close()
-			return hash(body)
-		}
+	if isInMemory(body) {
+		defer body.Close()
+		return hash(body)
 	}
 	return readAndClose(s.ctx, body, hash)
+}
+
+var nopCloser = reflect.TypeOf(io.NopCloser(new(bytes.Reader)))
+
+// isInMemory reports whether r is what http.NewRequest makes of a reader that never waits, and writes itself out at once.
+func isInMemory(r io.Reader) bool {
+	switch r.(type) {
+	case *bytes.Buffer, *bytes.Reader, *strings.Reader:
+		return true
+	}
+	if v := reflect.ValueOf(r); v.Type() == nopCloser {
+		inner, _ := v.Field(0).Interface().(io.Reader)
+		return inner != nil && isInMemory(inner)
+	}
+	return false
 }
 
 // readAndClose lets read have body and closes it: when read is done, or when ctx ends, so that a reader that waits lets go.
@@ -101,22 +119,30 @@ func (r contextReader) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
-// peek returns the start of an error answer's body, and puts it back.
-func peek(resp *http.Response) []byte {
+// peek returns the start of an error answer's body, and puts it back. If ctx ends, so does the body.
+func peek(ctx context.Context, resp *http.Response) []byte {
 	if resp.Body == nil {
 		return nil
 	}
-	head, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	body := &peeked{close: sync.OnceValue(resp.Body.Close)}
+	stop := context.AfterFunc(ctx, func() { body.close() })
+	head, err := io.ReadAll(io.LimitReader(contextReader{ctx, resp.Body}, maxErrorBody))
+	stop()
 	rest := io.Reader(resp.Body)
 	if err != nil {
 		rest = brokenReader{err}
 	}
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), rest), resp.Body}
+	body.Reader = io.MultiReader(bytes.NewReader(head), rest)
+	resp.Body = body
 	return head
 }
+
+type peeked struct {
+	io.Reader
+	close func() error
+}
+
+func (p *peeked) Close() error { return p.close() }
 
 type brokenReader struct{ err error }
 

@@ -72,6 +72,12 @@ func TestBody(t *testing.T) {
 		{"one-shot", func(r *http.Request, o *openings) { r.Body, _ = o.open(); r.ContentLength = 9 }, text, 9, true, true},
 		{"one-shot, unknown length", func(r *http.Request, o *openings) { r.Body, _ = o.open() }, text, 9, true, true},
 		{"one-shot, wrong length", func(r *http.Request, o *openings) { r.Body, _ = o.open(); r.ContentLength = 5 }, text, 5, true, true},
+		{"one-shot, empty, other length", func(r *http.Request, o *openings) { o.text = ""; r.Body, _ = o.open(); r.ContentLength = 5 }, "", 5, true, true},
+		{"one-shot, empty, trailers", func(r *http.Request, o *openings) {
+			o.text = ""
+			r.Body, _ = o.open()
+			r.Trailer = http.Header{"X-Sum": nil}
+		}, "", 0, false, true},
 		{"one-shot, empty", func(r *http.Request, o *openings) { o.text = ""; r.Body, _ = o.open(); r.ContentLength = -1 }, "", 0, true, true},
 		{"one-shot, trailers", func(r *http.Request, o *openings) {
 			r.Body, _ = o.open()
@@ -95,7 +101,8 @@ func TestBody(t *testing.T) {
 		if same := got.Body == req.Body; same == test.held {
 			t.Errorf("%s: Base got the caller's own body: %v", test.name, same)
 		}
-		if test.want == "" && got.Body != nil && got.Body != http.NoBody {
+		// Only a body that says nothing of its length, or that it is empty, may become none: net/http would not notice else.
+		if test.want == "" && test.length == 0 && req.Trailer == nil && got.Body != nil && got.Body != http.NoBody {
 			t.Errorf("%s: an empty body is a %T", test.name, got.Body)
 		}
 		if got.GetBody != nil {
@@ -261,6 +268,92 @@ func TestBodyFramingOnTheWire(t *testing.T) {
 		if got != test.want {
 			t.Errorf("%s arrived as %+v, want %+v", test.name, got, test.want)
 		}
+	}
+}
+
+// A request that has been read already is not sent as an empty one: net/http notices, if it is told the length.
+func TestConsumedBody(t *testing.T) {
+	hits := 0
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits++ }))
+	transport := &ovhauth.Transport{Endpoint: ovhauth.Endpoint(server.URL), Credentials: shared, Base: server.Client().Transport}
+	req := newRequest(t, "PUT", "/me", struct{ io.Reader }{strings.NewReader("")})
+	req.ContentLength = 5
+	resp, err := transport.RoundTrip(req)
+	server.Close()
+	if err == nil || hits != 0 {
+		t.Errorf("got %v, %v, %d executed", resp, err, hits)
+	}
+}
+
+// A reverse proxy passes on how the request came to it, in chunks.
+func TestChunkedRequestIsSentWithItsLength(t *testing.T) {
+	base := &recorder{}
+	req := newRequest(t, "POST", "/me", struct{ io.Reader }{strings.NewReader("xyz")})
+	req.ContentLength, req.TransferEncoding = -1, []string{"chunked"}
+	if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(req); err != nil {
+		t.Fatal(err)
+	}
+	if got := base.last(); got.ContentLength != 3 || got.TransferEncoding != nil || req.TransferEncoding == nil {
+		t.Errorf("sent with length %d, %v", got.ContentLength, got.TransferEncoding)
+	}
+}
+
+// A reader is given fresh memory, or such as holds no secret: here, one that looks before it writes.
+func TestReadersDoNotSeeTheSecret(t *testing.T) {
+	transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}
+	for range 10 { // the memory is used again, by requests without a body, too
+		req := newRequest(t, "PUT", "/me", nil)
+		req.Body = io.NopCloser(strings.NewReader("x"))
+		req.GetBody = func() (io.ReadCloser, error) {
+			return io.NopCloser(readerFunc(func(p []byte) (int, error) {
+				if bytes.Contains(p, []byte(shared.ApplicationSecret)) || bytes.Contains(p, []byte(shared.ConsumerKey)) {
+					t.Error("the reader was given the keys")
+				}
+				return copy(p, "x"), io.EOF
+			})), nil
+		}
+		for _, req := range []*http.Request{newRequest(t, "GET", "/me?"+strings.Repeat("x", 1000), nil), req} {
+			if _, err := transport.RoundTrip(req); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// GetBody may be anything.
+func TestOddGetBody(t *testing.T) {
+	opened := &openings{text: "x"}
+	for name, getBody := range map[string]func() (io.ReadCloser, error){
+		"nothing":            func() (io.ReadCloser, error) { return nil, nil },
+		"NoBody":             func() (io.ReadCloser, error) { return http.NoBody, nil },
+		"both":               func() (io.ReadCloser, error) { r, _ := opened.open(); return r, io.ErrClosedPipe },
+		"a typed nil inside": func() (io.ReadCloser, error) { return io.NopCloser(io.Reader(nil)), nil },
+	} {
+		body := &trackedBody{Reader: strings.NewReader("x")}
+		req := newRequest(t, "PUT", "/me", nil)
+		req.Body, req.GetBody = body, getBody
+		func() {
+			defer func() { recover() }() // a nil reader panics, as it does in net/http; the body is closed all the same
+			(&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}).RoundTrip(req)
+		}()
+		if name != "a typed nil inside" && body.closed != 1 {
+			t.Errorf("%s: body closed %d times", name, body.closed)
+		}
+		opened.check(t, name)
+	}
+}
+
+// An access token that cannot be replaced needs no second look at the body, so nothing is held.
+func TestTokenStreamsTheBody(t *testing.T) {
+	req := newRequest(t, "PUT", "/me", &zeroReader{left: 40 << 20})
+	base := baseFunc(func(r *http.Request) (*http.Response, error) {
+		if r.Body != req.Body {
+			t.Error("the body was held")
+		}
+		return answer(200, ""), nil
+	})
+	if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: ovhauth.Credentials{AccessToken: "t"}, Base: base}).RoundTrip(req); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -2,6 +2,7 @@ package ovhauth
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -83,6 +84,9 @@ func ServerTime(ctx context.Context, client *http.Client) (time.Time, error) {
 	var seconds int64
 	if err := ask(ctx, client, http.MethodGet, "/auth/time", nil, &seconds); err != nil {
 		return time.Time{}, err
+	}
+	if seconds <= 0 {
+		return time.Time{}, errors.New("ovhauth: the answer to GET /auth/time is no time")
 	}
 	return time.Unix(seconds, 0), nil
 }

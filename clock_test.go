@@ -97,6 +97,8 @@ func TestServerTimeErrors(t *testing.T) {
 			}},
 			{"not a number", timeAPI(0, 200, text(`"soon"`)), t.Context(), "GET /auth/time", nil},
 			{"empty", timeAPI(0, 200, text("")), t.Context(), "GET /auth/time", nil},
+			{"null", timeAPI(0, 200, text("null")), t.Context(), "is no time", nil},
+			{"before 1970", timeAPI(0, 200, text("-5")), t.Context(), "is no time", nil},
 			{"context", timeAPI(0, 200, unix), ended, "", func(err error) bool { return errors.Is(err, context.Canceled) }},
 			{"no Transport of ours", &http.Client{Transport: &http.Transport{}}, t.Context(), "client must use an ovhauth.Transport", nil},
 			{"bad endpoint", &http.Client{Transport: &ovhauth.Transport{Endpoint: "nowhere"}}, t.Context(), `endpoint "nowhere" is neither`, nil},

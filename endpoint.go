@@ -60,8 +60,8 @@ type endpoint struct {
 	base   string // "/1.0"
 	root   string // base without its version: what /v1/ and /v2/ hang under
 
-	time       [2]string // where /auth/time is asked: below base, and below /v1
-	credential [2]string // where consumer keys are asked for
+	timePaths       [2]string // where the time is asked for: below base, and below /v1
+	credentialPaths [2]string // where consumer keys are
 }
 
 func parseEndpoint(e Endpoint) (*endpoint, error) {
@@ -90,8 +90,8 @@ func parseEndpoint(e Endpoint) (*endpoint, error) {
 			p.root = root
 		}
 	}
-	p.time = [2]string{p.base + "/auth/time", p.root + "/v1/auth/time"}
-	p.credential = [2]string{p.base + "/auth/credential", p.root + "/v1/auth/credential"}
+	p.timePaths = [2]string{p.base + "/auth/time", p.root + "/v1/auth/time"}
+	p.credentialPaths = [2]string{p.base + "/auth/credential", p.root + "/v1/auth/credential"}
 	return p, nil
 }
 
@@ -145,7 +145,7 @@ func plainHost(host string) bool {
 }
 
 func isLoopback(hostname string) bool {
-	if hostname == "localhost" {
+	if strings.EqualFold(hostname, "localhost") {
 		return true
 	}
 	addr, err := netip.ParseAddr(hostname)

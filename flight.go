@@ -23,6 +23,7 @@ type flightCall[T any] struct {
 	done    chan struct{} // closed when value and err are there
 	value   T
 	err     error
+	panic   any // what fn panicked with
 }
 
 func (f *flight[T]) do(ctx context.Context, fn func(context.Context) (T, error)) (T, error) {
@@ -33,11 +34,14 @@ func (f *flight[T]) do(ctx context.Context, fn func(context.Context) (T, error))
 		c = &flightCall[T]{cancel: cancel, done: make(chan struct{})}
 		f.now = c
 		go func() {
+			defer func() {
+				c.panic = recover() // here it would end the process, whatever the callers recover
+				f.mu.Lock()
+				f.land(c)
+				f.mu.Unlock()
+				close(c.done)
+			}()
 			c.value, c.err = fn(shared)
-			f.mu.Lock()
-			f.land(c)
-			f.mu.Unlock()
-			close(c.done)
 		}()
 	}
 	c.waiting++
@@ -45,6 +49,9 @@ func (f *flight[T]) do(ctx context.Context, fn func(context.Context) (T, error))
 
 	select {
 	case <-c.done:
+		if c.panic != nil {
+			panic(c.panic)
+		}
 		return c.value, c.err
 	case <-ctx.Done():
 		f.mu.Lock()

@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"slices"
 	"strings"
 	"sync"
@@ -130,7 +132,9 @@ func TestMendClock(t *testing.T) {
 		{"Date of a 401, POST", hour, "POST", dated(401, `{"message":"You must login first"}`), 1, 0, 401, hour},
 		{"Date of a 403, behind", -hour, "GET", dated(403, busy), 2, 0, 200, -hour},
 		{"Date of a 400", hour, "PUT", dated(400, `{"message":"Invalid JSON received"}`), 2, 0, 200, hour},
-		{"a 500 that says so", hour, "GET", dated(500, timeOut), 1, 0, 500, 0},
+		{"a 503 that says so", hour, "POST", dated(503, timeOut), 2, 0, 200, hour},
+		{"a 200 that says so", hour, "GET", dated(200, timeOut), 1, 0, 200, 0},
+		{"the words, but not JSON", hour, "POST", undated(400, "<h1>Query out of time</h1>"), 1, 0, 400, 0},
 		{"Date of a 404", hour, "GET", dated(404, "{}"), 1, 0, 404, 0},
 		{"Date of a 500", hour, "GET", dated(500, "{}"), 1, 0, 500, 0},
 		{"Date just outside", 32 * time.Second, "GET", dated(403, busy), 2, 0, 200, 32 * time.Second},
@@ -177,7 +181,7 @@ func TestMendClock(t *testing.T) {
 						}
 					}
 
-					if test.status == 200 { // once mended, mended for all
+					if test.status == 200 && test.sent > 1 { // once mended, mended for all
 						sent, asked := len(api.sent), api.asked
 						if resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 200 {
 							t.Fatal(resp, err)
@@ -400,10 +404,92 @@ func TestMendCancelled(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		resp, err := transport.RoundTrip(newRequest(t, "POST", "/me", nil).WithContext(ctx))
-		if err != nil || resp.StatusCode != 400 { // the answer was there first
-			t.Errorf("got %v, %v", resp, err)
+		if resp != nil || err != context.DeadlineExceeded || api.answers[0].closed != 1 {
+			t.Errorf("got %v, %v; answer closed %d times", resp, err, api.answers[0].closed)
 		}
 		<-gone
+	})
+}
+
+// An answer that never ends does not outlast the context, even if Base's reader does not know of it.
+func TestMendEndlessAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		defer w.Close()
+		body := &hangingBody{&trackedBody{Reader: r}, r}
+		base := baseFunc(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 403, Body: body}, nil })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil).WithContext(ctx))
+		if resp != nil || err != context.DeadlineExceeded || body.closed != 1 {
+			t.Errorf("got %v, %v; closed %d times", resp, err, body.closed)
+		}
+	})
+}
+
+// The time is asked of the API alone: where it redirects to may be anywhere.
+func TestMendAsksNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api, clock := &skewed{ahead: time.Hour, refuse: undated(400, timeOut)}, &ovhauth.ServerClock{}
+		base := baseFunc(func(r *http.Request) (*http.Response, error) {
+			switch {
+			case r.URL.Host == "elsewhere.example":
+				t.Error("asked elsewhere")
+			case strings.HasSuffix(r.URL.Path, "/auth/time"):
+				return answer(302, "", "Location", "https://elsewhere.example/time"), nil
+			}
+			return api.RoundTrip(r)
+		})
+		resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil))
+		if err != nil || resp.StatusCode != 400 || clock.Offset() != 0 {
+			t.Errorf("got %v, %v, clock %v", resp, err, clock.Offset())
+		}
+	})
+}
+
+// What panics while the time is asked for panics where it can be recovered.
+func TestMendPanics(t *testing.T) {
+	api := &skewed{ahead: time.Hour, refuse: undated(400, timeOut)}
+	base := baseFunc(func(r *http.Request) (*http.Response, error) {
+		if strings.HasSuffix(r.URL.Path, "/auth/time") {
+			panic("mine")
+		}
+		return api.RoundTrip(r)
+	})
+	transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}
+	for range 2 { // and the next one is not stuck
+		func() {
+			defer func() {
+				if p := recover(); p != "mine" {
+					t.Errorf("recovered %v", p)
+				}
+			}()
+			transport.RoundTrip(newRequest(t, "GET", "/me", nil))
+		}()
+	}
+}
+
+// nudged is a clock that can be corrected, and no more.
+type nudged struct{ offset time.Duration }
+
+func (n *nudged) Now(context.Context) (time.Time, error) { return time.Now().Add(n.offset), nil }
+
+func (n *nudged) Correct(server time.Time) bool {
+	n.offset = time.Until(server)
+	return true
+}
+
+func TestMendClockOfOnesOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: &nudged{}, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Base: &skewed{ahead: time.Hour, refuse: dated(400, timeOut)}}
+		if resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 200 {
+			t.Errorf("got %v, %v", resp, err)
+		}
+		if !strings.Contains(log.String(), `msg="ovhauth: clock corrected"`+"\n") {
+			t.Errorf("log: %s", log.String())
+		}
 	})
 }
 
@@ -471,6 +557,23 @@ func TestMendToken(t *testing.T) {
 			}
 			opened.check(t, test.name)
 		}
+	}
+}
+
+// The connection of a refused token is used again.
+func TestMendTokenKeepsTheConnection(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer new" {
+			http.Error(w, strings.Repeat("no ", 2000), 401)
+		}
+	}))
+	defer server.Close()
+	reused := false
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
+	transport := &ovhauth.Transport{Endpoint: ovhauth.Endpoint(server.URL), Credentials: &tokens{next: []string{"old", "new"}}, Base: server.Client().Transport}
+	resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil).WithContext(ctx))
+	if err != nil || resp.StatusCode != 200 || !reused {
+		t.Errorf("got %v, %v; connection used again: %v", resp, err, reused)
 	}
 }
 

@@ -171,7 +171,7 @@ func (c *retryCall) try() {
 	}
 	c.resp, c.err = c.send(conn)
 	c.tries++
-	c.again = c.decide(judge(c.resp, c.err, conn.unsent()))
+	c.again = c.decide(judge(c.req.Context(), c.resp, c.err, conn.unsent()))
 	if c.again && c.resp != nil {
 		drain(c.req.Context(), c.resp.Body)
 	}
@@ -288,10 +288,10 @@ const (
 func (v verdict) again(harmless bool) bool { return v == unexecuted || v == doubtful && harmless }
 
 // judge takes a response or an error; unsent says that nothing was sent before the error.
-func judge(resp *http.Response, err error, unsent bool) verdict {
+func judge(ctx context.Context, resp *http.Response, err error, unsent bool) verdict {
 	switch {
 	case err == nil:
-		return judgeAnswer(resp)
+		return judgeAnswer(ctx, resp)
 	case isLocal(err), isCertificate(err):
 		return settled
 	case unsent:
@@ -300,12 +300,12 @@ func judge(resp *http.Response, err error, unsent bool) verdict {
 	return doubtful
 }
 
-func judgeAnswer(resp *http.Response) verdict {
+func judgeAnswer(ctx context.Context, resp *http.Response) verdict {
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests:
 		return unexecuted
 	case http.StatusForbidden:
-		if newAPIError(resp, peek(resp)).Class == "Client::Forbidden::Busy" {
+		if newAPIError(resp, peek(ctx, resp)).Class == "Client::Forbidden::Busy" {
 			return unexecuted
 		}
 	case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway,
@@ -453,9 +453,9 @@ func CheckRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 	case err != nil:
 		u, ok := errors.AsType[*url.Error](err)
 		harmless := ok && u.Op != "" && isIdempotent(strings.ToUpper(u.Op))
-		return judge(nil, err, isDial(err)).again(harmless), nil
+		return judge(ctx, nil, err, isDial(err)).again(harmless), nil
 	}
-	v, req := judge(resp, nil, false), resp.Request
+	v, req := judge(ctx, resp, nil, false), resp.Request
 	for req != nil && req.Response != nil { // what would be sent again is the first request, and that was answered
 		req = req.Response.Request
 		if v == unexecuted {

@@ -2,6 +2,7 @@ package ovhauth_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,6 +90,32 @@ func TestNothingPrintsAKey(t *testing.T) {
 	}
 	if b, err := json.Marshal(keys); err != nil || string(b) != `{"ApplicationKey":"[redacted]","ApplicationSecret":"[redacted]","ConsumerKey":"[redacted]","AccessToken":"[redacted]"}` {
 		t.Errorf("JSON: %s, %v", b, err)
+	}
+}
+
+// A Base sees the headers it sends; its context shows no more than that, and not even that.
+func TestOutgoingContextPrintsNoKey(t *testing.T) {
+	keys := ovhauth.Credentials{ApplicationKey: "hunter2a", ApplicationSecret: "hunter2s", ConsumerKey: "hunter2c"}
+	look := func(ctx context.Context) {
+		type key struct{}
+		for how, shown := range printings(context.WithValue(ctx, key{}, 1)) {
+			if leaks(shown, "hunter2") {
+				t.Errorf("by %s: %s", how, shown)
+			}
+		}
+		for how, shown := range printings(ctx) {
+			if leaks(shown, "hunter2") {
+				t.Errorf("by %s: %s", how, shown)
+			}
+		}
+	}
+	base := baseFunc(func(req *http.Request) (*http.Response, error) { look(req.Context()); return answer(200, ""), nil })
+	provider := ovhauth.CredentialFunc(func(ctx context.Context) (ovhauth.Credentials, error) { look(ctx); return keys, nil })
+	if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: provider, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(&ovhauth.Transport{Endpoint: ovhauth.EU}); got != `&ovhauth.Transport{Endpoint:"https://eu.api.ovh.com/1.0"}` {
+		t.Errorf("a Transport is printed as %s", got)
 	}
 }
 

@@ -51,6 +51,7 @@ func newSigner(ctx context.Context) *signer {
 
 func (s *signer) free() {
 	s.ctx = nil
+	clear(s.text)
 	signers.Put(s)
 }
 
@@ -71,6 +72,7 @@ func (s *signer) start(c *Credentials, method string, url ...string) {
 // flush hashes what was kept back, before a body.
 func (s *signer) flush() {
 	s.hash.Write(s.text)
+	clear(s.text) // it holds the secret, and the body's reader is given the same memory
 	s.text = s.buf[:0]
 }
 

@@ -54,7 +54,6 @@ type Transport struct {
 // setup is what the fields of a Transport come to, worked out at the first request.
 type setup struct {
 	*endpoint
-	transport   *Transport
 	credentials CredentialProvider
 	clock       Clock
 	usable      atomic.Pointer[Credentials] // the last that were looked through and found fit to sign with, as they are
@@ -68,7 +67,7 @@ func (t *Transport) setup() (*setup, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &setup{endpoint: parsed, transport: t, credentials: t.Credentials, clock: t.Clock}
+	s := &setup{endpoint: parsed, credentials: t.Credentials, clock: t.Clock}
 	if s.credentials == nil {
 		s.credentials = DefaultCredentials(parsed.full())
 	}
@@ -140,11 +139,11 @@ type call struct {
 	req *http.Request // the caller's, which nobody may touch
 	*setup
 
-	url     *url.URL // absolute
-	host    string   // as the Host header will say it
-	target  string   // path and query, as the request line will say them
-	foreign bool     // of another origin, or sent here by one
-	need    need
+	url        *url.URL // absolute
+	hostHeader string   // as it will be sent
+	target     string   // path and query, as the request line will say them
+	foreign    bool     // of another origin, or sent here by one
+	need       need
 
 	given    Credentials                   // what the provider gave
 	bearer   bool                          // an access token of it went out
@@ -152,6 +151,7 @@ type call struct {
 	sentAt   time.Time                     // by the local clock
 	reopen   func() (io.ReadCloser, error) // opens the body again; nil before openBody, or without a body
 	length   int                           // of a body that is held
+	looked   bool                          // into an answer
 	mended   bool                          // this is the second time
 }
 
@@ -176,12 +176,12 @@ func (c *call) route() (err error) {
 	if c.setup, err = c.t.setup(); err != nil {
 		return err
 	}
-	c.url, c.host = u, c.req.Host
+	c.url, c.hostHeader = u, c.req.Host
 	if u.Host == "" {
 		if u.Scheme != "" && u.Scheme != c.scheme {
 			return localErrorf("a URL with scheme %s: but no host; write the path alone, such as /me", u.Scheme)
 		}
-		c.url, c.host = new(url.URL), ""
+		c.url, c.hostHeader = new(url.URL), ""
 		c.resolve(u, c.url)
 	} else if strings.EqualFold(u.Scheme, "http") && c.hasName(u) && !isLoopback(u.Hostname()) {
 		return localErrorf("http://%s: %w", u.Host, ErrPlainHTTP)
@@ -190,8 +190,8 @@ func (c *call) route() (err error) {
 		c.foreign = true
 		return nil
 	}
-	if c.host == "" {
-		c.host = c.url.Host
+	if c.hostHeader == "" {
+		c.hostHeader = c.url.Host
 	}
 	c.target = c.url.RequestURI()
 	c.need = c.needs(ctx)
@@ -220,8 +220,8 @@ func (c *call) sendable() error {
 		return localErrorf("URL path %q does not begin with a slash", c.url.Path)
 	case hasBlank(c.target):
 		return localErrorf("a blank or control character in the URL's query; encode it, as url.Values does")
-	case c.host != c.endpoint.host && !plainHost(c.host):
-		return localErrorf("host %q cannot be signed; write it in ASCII, without a zone", c.host)
+	case c.hostHeader != c.host && !plainHost(c.hostHeader):
+		return localErrorf("host %q cannot be signed; write it in ASCII, without a zone", c.hostHeader)
 	}
 	return nil
 }
@@ -242,11 +242,11 @@ func (c *call) needs(ctx context.Context) need {
 	}
 	switch path, _, _ := strings.Cut(c.target, "?"); c.req.Method {
 	case http.MethodGet, "":
-		if path == c.time[0] || path == c.time[1] {
+		if path == c.timePaths[0] || path == c.timePaths[1] {
 			return nothing
 		}
 	case http.MethodPost:
-		if path == c.credential[0] || path == c.credential[1] {
+		if path == c.credentialPaths[0] || path == c.credentialPaths[1] {
 			return applicationKey
 		}
 	}
@@ -255,12 +255,13 @@ func (c *call) needs(ctx context.Context) need {
 
 // pass sends the request on unsigned. Signed it may be only by a Transport above, for this very origin.
 func (c *call) pass() (*http.Response, error) {
-	out := c.req
+	out, header := c.req, c.req.Header
 	if above, ok := c.req.Context().Value(signedFor{}).(*outgoing); !ok || !above.owns(c.url) {
-		if header := without(c.req.Header, isSignature); len(header) < len(c.req.Header) {
-			out = c.req.WithContext(c.req.Context())
-			out.Header = header
-		}
+		header = without(header, isSignature)
+	}
+	if len(header) < len(c.req.Header) || c.url != c.req.URL {
+		out = c.req.WithContext(c.req.Context())
+		out.URL, out.Header = c.url, header
 	}
 	resp, err := c.t.base().RoundTrip(out)
 	return c.finish(resp, err)
@@ -269,9 +270,13 @@ func (c *call) pass() (*http.Response, error) {
 // outgoing is the context of a request sent to the endpoint. It tells a Transport below that the request is signed, and for whom.
 type outgoing struct {
 	context.Context // the caller's
-	*setup
-	values [4]string // of the four headers, in one allocation
+	*endpoint
+	transport *Transport
+	values    [4]string // of the four headers, in one allocation
 }
+
+// Format keeps a Base that prints the context of what it sends from printing keys.
+func (o *outgoing) Format(f fmt.State, _ rune) { io.WriteString(f, "ovhauth.outgoing") }
 
 type signedFor struct{}
 
@@ -285,6 +290,9 @@ func (o *outgoing) Value(key any) any {
 // providerContext is the context that a provider is asked in: the caller's, and in it the client to get access tokens with.
 type providerContext outgoing
 
+// Format is that of outgoing.
+func (p *providerContext) Format(f fmt.State, verb rune) { (*outgoing)(p).Format(f, verb) }
+
 func (p *providerContext) Value(key any) any {
 	if key == oauth2.HTTPClient { // made only for those who ask
 		return &http.Client{Transport: p.transport.base()}
@@ -294,7 +302,7 @@ func (p *providerContext) Value(key any) any {
 
 // authorise returns the request to send: a copy with its authentication. If it fails, it has closed the body.
 func (c *call) authorise() (*http.Request, error) {
-	o := &outgoing{Context: c.req.Context(), setup: c.setup}
+	o := &outgoing{Context: c.req.Context(), endpoint: c.endpoint, transport: c.t}
 	out := c.req.WithContext(o) // not Clone: trailers must stay the map that their sender fills
 	out.URL = c.url
 	if c.url != c.req.URL {
@@ -326,7 +334,7 @@ func (c *call) authenticate(out *http.Request, o *outgoing) error {
 		}
 		return localErrorf("credentials: %w", err)
 	}
-	if c.mended && c.bearer && given == c.given {
+	if c.bearer && given == c.given {
 		return localErrorf("the access token that the API refused is the only one there is")
 	}
 	c.given = given
@@ -345,10 +353,12 @@ func (c *call) authenticate(out *http.Request, o *outgoing) error {
 		out.Header["X-Ovh-Application"] = o.values[0:1:1]
 		return nil
 	}
-	if err := c.openBody(out); err != nil {
-		return err
+	if c.bearer = keys.AccessToken != ""; !c.bearer || c.invalidator() != nil {
+		if err := c.openBody(out); err != nil {
+			return err
+		}
 	}
-	if c.bearer = keys.AccessToken != ""; c.bearer {
+	if c.bearer {
 		o.values[0] = "Bearer " + keys.AccessToken
 		out.Header["Authorization"] = o.values[0:1:1]
 		return nil
@@ -371,13 +381,14 @@ func (c *call) sign(keys *Credentials) (timestamp, signature string, err error) 
 	}
 	s := newSigner(c.req.Context())
 	defer s.free()
-	s.start(keys, cmp.Or(c.req.Method, http.MethodGet), c.url.Scheme, "://", c.host, c.target)
+	s.start(keys, cmp.Or(c.req.Method, http.MethodGet), c.url.Scheme, "://", c.hostHeader, c.target)
 	if c.reopen != nil {
 		body, err := c.reopen()
-		if err == nil {
-			err = s.readBody(body)
-		}
 		if err != nil {
+			closeBody(body)
+			return "", "", err
+		}
+		if err := s.readBody(body); err != nil {
 			return "", "", err
 		}
 	}
@@ -392,22 +403,37 @@ func (c *call) sign(keys *Credentials) (timestamp, signature string, err error) 
 // the request once more.
 func (c *call) mend(resp *http.Response) bool {
 	switch {
-	case c.need != everything || resp.StatusCode/100 != 4:
+	case c.need != everything || resp.StatusCode < 400:
 		return false
 	case c.bearer:
-		return resp.StatusCode == http.StatusUnauthorized && c.dropToken()
+		return resp.StatusCode == http.StatusUnauthorized && c.dropToken(resp)
 	default:
 		return c.mendClock(resp)
 	}
 }
 
-func (c *call) dropToken() bool {
-	p, ok := c.credentials.(interface{ Invalidate(Credentials) })
-	if ok {
-		p.Invalidate(c.given)
-		c.t.log(c.req.Context(), "access token dropped: the API refused it")
+// invalidator is a provider that can replace what the API refuses.
+type invalidator interface{ Invalidate(Credentials) }
+
+func (c *call) invalidator() invalidator {
+	p, _ := c.credentials.(invalidator)
+	return p
+}
+
+func (c *call) dropToken(resp *http.Response) bool {
+	p := c.invalidator()
+	if p == nil {
+		return false
 	}
-	return ok
+	p.Invalidate(c.given)
+	c.t.log(c.req.Context(), "access token dropped: the API refused it")
+	c.look(resp) // to its end, so that the connection can be used again
+	return true
+}
+
+func (c *call) look(resp *http.Response) []byte {
+	c.looked = true
+	return peek(c.req.Context(), resp)
 }
 
 // maxSkew is how far the Date of a refusal may lie from the time of signing before the clock is taken to be wrong. The API's own
@@ -419,9 +445,9 @@ func (c *call) mendClock(resp *http.Response) bool {
 	if !ok {
 		return false // trusted
 	}
-	took := time.Since(c.sentAt)
+	took := max(time.Since(c.sentAt), time.Now().Round(0).Sub(c.sentAt.Round(0))) // suspending a laptop stops only the first
 	arrived := time.Now()
-	answer := newAPIError(resp, peek(resp))
+	answer := newAPIError(resp, c.look(resp))
 	timeOut := answer.Is(ErrQueryTimeOut)
 	date, err := http.ParseTime(resp.Header.Get("Date"))
 	dated := err == nil
@@ -442,7 +468,7 @@ func (c *call) mendClock(resp *http.Response) bool {
 		c.t.logCorrected(c.req.Context(), clock)
 	}
 	// An executed POST may answer 403 too, so a Date alone does not show that it was not.
-	return timeOut || answer.aboutAuth() || isIdempotent(c.req.Method)
+	return answer.aboutAuth() || isIdempotent(c.req.Method)
 }
 
 // corrector is what a Clock is that can be told the time.
@@ -451,7 +477,10 @@ type corrector interface{ Correct(server time.Time) bool }
 // askTime corrects the clock by GET /auth/time, which all who need it at once ask together.
 func (t *Transport) askTime(ctx context.Context, clock corrector) error {
 	_, err := t.sync.do(ctx, func(ctx context.Context) (struct{}, error) {
-		moved, err := correct(ctx, &http.Client{Transport: t}, clock)
+		client := &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse // another origin does not know this one's time
+		}}
+		moved, err := correct(ctx, client, clock)
 		if moved {
 			t.logCorrected(ctx, clock)
 		}
@@ -497,6 +526,9 @@ func (c *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		return nil, err
 	case resp == nil:
 		return nil, localErrorf("Base returned neither a response nor an error")
+	case c.looked && ctx.Err() != nil: // meanwhile
+		closeBody(resp.Body)
+		return nil, ctx.Err()
 	}
 	resp.Request = c.req // the signed copy would carry the keys into logs
 	if location := resp.Header.Get("Location"); location != "" && c.url != c.req.URL {

@@ -1,6 +1,7 @@
 package ovhauth_test
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -107,6 +108,7 @@ func TestRoute(t *testing.T) {
 		{"ovh-ca", "GET", "/me", "https://ca.api.ovh.com/1.0/me", signed},
 		{"https://gate.example/ovh/1.0/", "GET", "/me", "https://gate.example/ovh/1.0/me", signed},
 		{"https://gate.example/ovh/1.0", "GET", "/v2/me", "https://gate.example/ovh/v2/me", signed},
+		{"https://gate.example/ovh", "GET", "/v2/me", "https://gate.example/ovh/v2/me", signed},
 		{"https://gate.example/v1", "GET", "/v2/me", "https://gate.example/v2/me", signed},
 		{"https://gate.example", "GET", "/v2/me", "https://gate.example/v2/me", signed},
 		{"http://127.0.0.1:8080/1.0", "GET", "/me", "http://127.0.0.1:8080/1.0/me", signed},
@@ -126,6 +128,7 @@ func TestRoute(t *testing.T) {
 		{ovhauth.EU, "GET", "/auth/time", "https://eu.api.ovh.com/1.0/auth/time", nil},
 		{ovhauth.EU, "GET", "/v1/auth/time", "https://eu.api.ovh.com/v1/auth/time", nil},
 		{ovhauth.EU, "GET", "https://eu.api.ovh.com/1.0/auth/time", "https://eu.api.ovh.com/1.0/auth/time", nil},
+		{ovhauth.EU, "", "/auth/time", "https://eu.api.ovh.com/1.0/auth/time", nil},
 		{ovhauth.EU, "POST", "/auth/time", "https://eu.api.ovh.com/1.0/auth/time", signed},
 		{ovhauth.EU, "GET", "/v2/auth/time", "https://eu.api.ovh.com/v2/auth/time", signed},
 		{ovhauth.EU, "GET", "/auth/time/", "https://eu.api.ovh.com/1.0/auth/time/", signed},
@@ -183,6 +186,7 @@ func TestRefusals(t *testing.T) {
 		{"opaque, the endpoint's scheme", ovhauth.EU, newRequest(t, "GET", "https:opaque", nil), shared, nil, "opaque"},
 		{"scheme without host", ovhauth.EU, newRequest(t, "GET", "file:///etc/passwd", nil), shared, nil, "no host"},
 		{"blank in query", ovhauth.EU, newRequest(t, "GET", "/me?q=a b", nil), shared, nil, "blank"},
+		{"delete in query", ovhauth.EU, &http.Request{URL: &url.URL{Path: "/me", RawQuery: "a\x7fb"}}, shared, nil, "control"},
 		{"control character in query", ovhauth.EU, &http.Request{URL: &url.URL{Path: "/me", RawQuery: "a\r\nb"}}, shared, nil, "control"},
 		{"no slash", ovhauth.EU, &http.Request{URL: &url.URL{Scheme: "https", Host: "eu.api.ovh.com", Path: "me"}}, shared, nil, "slash"},
 		{"CONNECT", ovhauth.EU, newRequest(t, "CONNECT", "/me", nil), shared, nil, "CONNECT"},
@@ -398,6 +402,13 @@ func TestRedirects(t *testing.T) {
 				t.Errorf("the answer's own header was changed: %v", base.relay)
 			}
 		})
+	}
+
+	// Without a host, and not of this endpoint any more: nobody signs it, and Base is told where it goes.
+	lost := &redirects{to: map[string]string{elsewhere: "https:/1.0/me"}, relay: http.Header{}}
+	resp, err := (&http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: lost}}).Do(newRequest(t, "GET", elsewhere, nil))
+	if err != nil || !slices.Equal(lost.seen, []string{"GET " + elsewhere, "GET https://eu.api.ovh.com/1.0/1.0/me"}) {
+		t.Errorf("a redirect without a host: %v, %v, sent %q", resp, err, lost.seen)
 	}
 
 	downgrade := &redirects{to: map[string]string{me: "http://eu.api.ovh.com/1.0/me"}, relay: http.Header{}}
@@ -616,6 +627,16 @@ func TestContext(t *testing.T) {
 		{"while the body goes on for ever", func(cancel func(), _ *ovhauth.Transport, req *http.Request) {
 			time.AfterFunc(time.Minute, cancel)
 			req.Body.(*trackedBody).Reader = readerFunc(func([]byte) (int, error) { time.Sleep(time.Second); return 0, nil })
+		}, 0},
+		{"while a second reader that writes itself out is hashed", func(cancel func(), _ *ovhauth.Transport, req *http.Request) {
+			req.GetBody = func() (io.ReadCloser, error) {
+				time.AfterFunc(time.Minute, cancel)
+				r, _ := io.Pipe()
+				return struct {
+					*bufio.Reader
+					io.Closer
+				}{bufio.NewReader(r), r}, nil
+			}
 		}, 0},
 		{"while a second reader is hashed", func(cancel func(), _ *ovhauth.Transport, req *http.Request) {
 			req.GetBody = func() (io.ReadCloser, error) {
