@@ -132,12 +132,20 @@ func (s *Server) identify(r *http.Request, body []byte, now time.Time) (caller, 
 	if err != nil || now.Truncate(time.Second).Sub(time.Unix(seconds, 0)).Abs() > s.tolerance {
 		return caller{}, errQueryTimeOut
 	}
-	consumerKey, url := r.Header.Get("X-Ovh-Consumer"), "http://"+r.Host+r.RequestURI
+	consumerKey, url := r.Header.Get("X-Ovh-Consumer"), signedURL(r)
 	sum := sha1.Sum([]byte(strings.Join([]string{app.secret, consumerKey, r.Method, url, string(body), timestamp}, "+")))
 	if signature != fmt.Sprintf("$1$%x", sum) || consumerKey == "" {
 		return caller{}, errInvalidSignature
 	}
 	return caller{app: app, consumerKey: consumerKey}, nil
+}
+
+// signedURL is the URL that a client signs: scheme, host and request target. To a proxy the request line names all three.
+func signedURL(r *http.Request) string {
+	if strings.HasPrefix(r.RequestURI, "http://") {
+		return r.RequestURI
+	}
+	return "http://" + r.Host + r.RequestURI
 }
 
 // admit decides whether the caller, known to be who it says, may make this call.
@@ -155,7 +163,7 @@ func (s *Server) admit(c *call, r *http.Request) *apiError {
 		return errInvalidCredential
 	case !allows(k.AllowedIPs, from.Addr()):
 		return errForbiddenIP
-	case !granted(k.Rules, r.Method, apiPath(r.RequestURI)):
+	case !granted(k.Rules, r.Method, apiPath(r)):
 		return errNotGranted
 	}
 	used := c.now.Truncate(time.Second)
@@ -218,14 +226,24 @@ func (s *Server) find(r *http.Request) (mux *http.ServeMux, match *http.Request,
 		tries = append(tries, &trimmed)
 	}
 	for _, match := range tries {
-		for _, mux := range []*http.ServeMux{s.added, s.served} {
-			h, _ := mux.Handler(match)
-			if found, ok := h.(route); ok {
-				return mux, match, found.open
-			}
+		h, _ := s.served.Handler(match)
+		own, ok := h.(route)
+		if ok && own.open {
+			return s.served, match, true
+		}
+		if h, _ := s.added.Handler(match); isRoute(h) {
+			return s.added, match, false
+		}
+		if ok {
+			return s.served, match, false
 		}
 	}
 	return nil, nil, false
+}
+
+func isRoute(h http.Handler) bool {
+	_, ok := h.(route)
+	return ok
 }
 
 type rateLimit struct {

@@ -1,6 +1,7 @@
 package ovhtest
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -50,7 +51,9 @@ func (s *Server) Exchanges() []Exchange {
 	defer s.mu.Unlock()
 	var all []Exchange
 	for _, x := range s.exchanges {
-		all = append(all, *x)
+		shown := *x
+		shown.Header, shown.Body = x.Header.Clone(), bytes.Clone(x.Body)
+		all = append(all, shown)
 	}
 	return all
 }
@@ -61,7 +64,7 @@ func (s *Server) Forget() {
 }
 
 func (s *Server) arrived(r *http.Request) *Exchange {
-	x := &Exchange{Method: r.Method, URL: "http://" + r.Host + r.RequestURI, Header: r.Header.Clone()}
+	x := &Exchange{Method: r.Method, URL: signedURL(r), Header: r.Header.Clone()}
 	s.locked(func() { s.exchanges = append(s.exchanges, x) })
 	return x
 }
@@ -106,6 +109,9 @@ func (s *Server) setHeader(h http.Header, now time.Time) {
 	h.Set("Date", now.UTC().Format(http.TimeFormat))
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("Cache-Control", "no-cache, no-store")
+	h.Set("Server", "nginx")
+	h.Set("X-Iplb-Request-Id", strings.ToUpper(random(24)))
+	h.Set("X-Iplb-Instance", "00000")
 	h.Set("X-Ovh-Queryid", fmt.Sprintf("EU.ext-1.%x.%s", now.Unix(), random(20)))
 	h.Set("Access-Control-Allow-Headers", "X-Ovh-Timestamp, X-Ovh-Consumer, X-Ovh-Application, X-Ovh-Signature, "+
 		"X-Ovh-Session, Authorization, Content-Type")

@@ -76,7 +76,7 @@ func (s *Server) fault(r *http.Request) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.IndexFunc(s.faults, func(f Fault) bool {
-		return (f.Method == "" || f.Method == r.Method) && (f.Path == "" || covers(f.Path, apiPath(r.RequestURI)))
+		return (f.Method == "" || f.Method == r.Method) && (f.Path == "" || covers(f.Path, apiPath(r)))
 	})
 	if i < 0 {
 		return Fault{}

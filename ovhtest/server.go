@@ -118,12 +118,14 @@ func (s *Server) Credentials() ovhauth.Credentials { return s.first.credentials(
 // connection for each request, since net/http itself repeats an idempotent request that a reused connection loses.
 func (s *Server) Client() *http.Client { return s.client }
 
-// Handle adds a route: a pattern of http.ServeMux relative to the base, "GET /domain/zone/{zone}", which answers below
-// /1.0 and /v1; or one that begins with /v2/, which stands at the host's root. It takes precedence over a route of the
-// server's own. h is called for requests that have a valid signature or token of a key that may make them. It gets the
-// request as the client sent it, the body already read and readable again; only where a trailing slash kept the path
-// from matching, URL.Path and RawPath lack it. Its answer is declared JSON unless it says otherwise. Handle panics where
-// http.ServeMux does: on a malformed pattern, or one that conflicts with an earlier one.
+// Handle adds a route: a pattern of http.ServeMux relative to the base, "GET /domain/zone/{zone}", which answers below /1.0
+// and /v1; or one that begins with /v2/, which stands at the host's root. It takes precedence over a route of the server's own,
+// but for those that ask for no signature: without them no client would find its way in.
+//
+// h is called for requests that have a valid signature or token of a key that may make them. It gets the request as the client
+// sent it, the body already read and readable again; only where a trailing slash kept the path from matching, URL.Path and
+// RawPath lack it. Its answer is declared JSON unless it says otherwise. Handle panics where http.ServeMux does: on a malformed
+// pattern, or one that conflicts with an earlier one.
 func (s *Server) Handle(pattern string, h http.Handler) {
 	mount(s.added, pattern, route{h, false})
 }
@@ -162,9 +164,9 @@ func (s *Server) locked(f func()) {
 	f()
 }
 
-// apiPath is the path of a request target as access rules see it: as it was sent, without base and query.
-func apiPath(target string) string {
-	path, _, _ := strings.Cut(target, "?")
+// apiPath is the path of a request as access rules see it: as it was sent, without base and query.
+func apiPath(r *http.Request) string {
+	path, _, _ := strings.Cut(strings.TrimPrefix(r.RequestURI, "http://"+r.Host), "?")
 	for _, base := range []string{"/1.0/", "/v1/"} {
 		if rest, ok := strings.CutPrefix(path, base); ok {
 			return "/" + rest

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"runtime/pprof"
 	"strings"
 	"testing"
@@ -257,4 +258,64 @@ func TestClose(t *testing.T) {
 		}
 	}
 	t.Errorf("goroutines left:\n%s", stacks.String())
+}
+
+// What needs no signature stays open, whatever a catch-all would take.
+func TestHandleLeavesTheOpenRoutes(t *testing.T) {
+	s := newServer(t)
+	s.Handle("/{path...}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "mine") }))
+	s.SetClock(func() time.Time { return time.Unix(1457018875, 0) })
+	for target, want := range map[string]string{"/1.0/auth/time": "1457018875", "/v1/auth/time": "1457018875"} {
+		resp, err := http.DefaultClient.Do(plain(t, s, "GET", target, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(body) != want {
+			t.Errorf("%s: %s %s", target, resp.Status, body)
+		}
+	}
+	resp, err := s.Client().Get("/me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, _ := io.ReadAll(resp.Body); string(body) != "mine" {
+		t.Errorf("/me: %s %s", resp.Status, body)
+	}
+}
+
+// A client that takes the server for its proxy writes the whole URL into the request line.
+func TestProxyForm(t *testing.T) {
+	s := newServer(t)
+	direct := &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(root(s)) }}
+	defer direct.CloseIdleConnections()
+	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: s.Endpoint(), Credentials: s.NewKey(ovhauth.AccessRule{Method: "GET", Path: "/me"}), Base: direct}}
+	resp, err := client.Get("/me?a=b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if x := s.Exchanges(); resp.StatusCode != 200 || x[0].URL != string(s.Endpoint())+"/me?a=b" {
+		t.Errorf("%s: %s", resp.Status, x[0])
+	}
+}
+
+// The record is the server's: who reads it cannot change it.
+func TestExchangesAreCopies(t *testing.T) {
+	s := newServer(t)
+	req := plain(t, s, "GET", "/1.0/auth/time", "body")
+	req.Header.Set("X-Mine", "a")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	x := s.Exchanges()[0]
+	x.Header.Set("X-Mine", "b")
+	x.Body[0] = 'B'
+	if again := s.Exchanges()[0]; again.Header.Get("X-Mine") != "a" || string(again.Body) != "body" {
+		t.Errorf("the record became %q %q", again.Header.Get("X-Mine"), again.Body)
+	}
 }
