@@ -1,6 +1,6 @@
 // Command me greets the owner of an OVHcloud account by GET /me, and shows what went over the wire.
 //
-// It talks to the API if OVH_* variables hold keys, else to a server of its own on this machine.
+// It talks to the API if any OVH_* variable is set, else to a server of its own on this machine.
 package main
 
 import (
@@ -36,6 +36,11 @@ func run(ctx context.Context) error {
 		fmt.Println("OVH_ENDPOINT (ovh-eu, …), OVH_APPLICATION_KEY, OVH_APPLICATION_SECRET and OVH_CONSUMER_KEY.")
 		fmt.Println()
 		transport.Endpoint, transport.Credentials = server.Endpoint(), server.Credentials()
+		defer func() {
+			for _, x := range server.Exchanges() {
+				fmt.Printf("The server recomputed the signature of %s %s: verified %t.\n", x.Method, x.URL, x.Verified)
+			}
+		}()
 	}
 
 	client := &http.Client{Transport: transport}
