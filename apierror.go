@@ -2,6 +2,7 @@ package ovhauth
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -184,6 +185,9 @@ type localError struct{ err error }
 
 func (e *localError) Error() string { return "ovhauth: " + e.err.Error() }
 func (e *localError) Unwrap() error { return e.err }
+
+// Timeout lets [url.Error] and os.IsTimeout see that a deadline is behind it.
+func (e *localError) Timeout() bool { return errors.Is(e.err, context.DeadlineExceeded) }
 
 func localErrorf(format string, args ...any) error {
 	return &localError{fmt.Errorf(format, args...)}

@@ -41,7 +41,7 @@ func read(ctx context.Context, clock Clock) (now, local time.Time, err error) {
 		local = time.Now()
 		return local.Add(c.Offset()), local, nil
 	}
-	now, err = clock.Now(ctx)
+	now, err = clock.Now(untraced{ctx})
 	return now, time.Now(), err
 }
 

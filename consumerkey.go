@@ -23,8 +23,8 @@ type AccessRule struct {
 }
 
 // ReadOnly returns the rules that allow GET on each path and on all below it: two for "/domain/zone", and for "/" the one that
-// allows everything. White space and slashes at a path's end are dropped. Without a path it returns none, which
-// [RequestConsumerKey] takes for all paths.
+// allows everything. White space and slashes at a path's end are dropped. A blank path makes rules that [RequestConsumerKey]
+// refuses, lest a setting that was forgotten opens the whole account; no path at all makes none, which it takes for GET on "/*".
 func ReadOnly(paths ...string) []AccessRule {
 	return rules([]string{http.MethodGet}, paths)
 }
@@ -41,14 +41,18 @@ func rules(methods, paths []string) (rules []AccessRule) {
 		}
 	}
 	for _, path := range paths {
-		path = "/" + strings.Trim(strings.TrimSuffix(strings.TrimSpace(path), "/*"), "/ ")
+		blank := strings.TrimSpace(path) == ""
+		path = "/" + strings.Trim(strings.TrimSuffix(strings.TrimRight(path, "/ \t\r\n"), "/*"), "/ \t\r\n")
 		for _, method := range methods {
-			if path == "/" {
+			switch {
+			case blank:
+				add(method, "")
+			case path == "/":
 				add(method, "/*")
-				continue
+			default:
+				add(method, path)
+				add(method, path+"/*")
 			}
-			add(method, path)
-			add(method, path+"/*")
 		}
 	}
 	return rules
@@ -117,6 +121,11 @@ func RequestConsumerKey(ctx context.Context, client *http.Client, r ConsumerKeyR
 	}{r.AccessRules, r.Redirection, r.AllowedIPs}
 	if len(in.AccessRules) == 0 {
 		in.AccessRules = ReadOnly("/")
+	}
+	for _, rule := range in.AccessRules {
+		if rule.Method == "" || !strings.HasPrefix(rule.Path, "/") {
+			return nil, localErrorf("access rule %q %q: it takes a method, and a path that begins with a slash", rule.Method, rule.Path)
+		}
 	}
 	var key PendingKey
 	if err := ask(ctx, client, http.MethodPost, "/auth/credential", in, &key); err != nil {
@@ -218,8 +227,13 @@ func askError(method, path string, err error) error {
 	if _, ok := errors.AsType[*localError](err); ok {
 		return err
 	}
-	if strings.Contains(err.Error(), "unsupported protocol scheme") {
+	if isUnroutable(err) {
 		return fmt.Errorf("ovhauth: %s %s: client must use an ovhauth.Transport, which knows the endpoint", method, path)
 	}
 	return fmt.Errorf("ovhauth: %s %s: %w", method, path, err)
+}
+
+// isUnroutable reports whether net/http was given a URL without a scheme, which only a Transport can make sense of.
+func isUnroutable(err error) bool {
+	return strings.Contains(err.Error(), `unsupported protocol scheme ""`)
 }

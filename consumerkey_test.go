@@ -24,7 +24,9 @@ func TestAccessRules(t *testing.T) {
 	}{
 		{ovhauth.ReadOnly("/domain/zone"), "GET /domain/zone, GET /domain/zone/*"},
 		{ovhauth.ReadOnly("/"), "GET /*"},
-		{ovhauth.ReadOnly(""), "GET /*"},
+		{ovhauth.ReadOnly(""), "GET "},
+		{ovhauth.ReadWrite(" \n"), "GET , POST , PUT , DELETE "},
+		{ovhauth.ReadOnly("/me/*/"), "GET /me, GET /me/*"},
 		{ovhauth.ReadOnly("/*"), "GET /*"},
 		{ovhauth.ReadOnly(" /me/ "), "GET /me, GET /me/*"},
 		{ovhauth.ReadOnly("/me/*"), "GET /me, GET /me/*"},
@@ -42,6 +44,19 @@ func TestAccessRules(t *testing.T) {
 		}
 		if s := strings.Join(got, ", "); s != test.want {
 			t.Errorf("got %s, want %s", s, test.want)
+		}
+	}
+}
+
+// A path that a setting left blank does not open the account.
+func TestBlankRulesAreRefused(t *testing.T) {
+	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: baseOf(func(*http.Request) (*http.Response, error) {
+		t.Error("sent")
+		return nil, io.EOF
+	})}}
+	for _, rules := range [][]ovhauth.AccessRule{ovhauth.ReadOnly(""), ovhauth.ReadWrite("/me", " "), {{Method: "GET", Path: "me"}}, {{Path: "/me"}}} {
+		if _, err := ovhauth.RequestConsumerKey(t.Context(), client, ovhauth.ConsumerKeyRequest{AccessRules: rules}); err == nil || !strings.Contains(err.Error(), "access rule") {
+			t.Errorf("%v: %v", rules, err)
 		}
 	}
 }

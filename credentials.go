@@ -50,7 +50,7 @@ func (f CredentialFunc) Retrieve(ctx context.Context) (Credentials, error) { ret
 // OVH_CLIENT_ID and OVH_CLIENT_SECRET; or OVH_ACCESS_TOKEN. The highest place that names any of them decides the kind, and what
 // it lacks of that kind comes from the places below. Two kinds in one place are an error. An empty value counts as none.
 //
-//   - The environment, unless OVH_ENDPOINT names another endpoint than e. If it has all of a kind, no file is opened.
+//   - The environment, unless OVH_ENDPOINT names another endpoint than e. If it has all of a kind, no file is opened for more.
 //   - ./ovh.conf, then .ovh.conf in the user's home directory, then /etc/ovh.conf; any may be absent. In each, the section
 //     [ovh-eu], named like the endpoint, then one named by its URL. The keys are the variables in lower case without OVH_.
 //     Values are taken literally: quotes are kept, and # or ; begins a comment only at the start of a line.

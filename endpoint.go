@@ -41,7 +41,7 @@ var endpointNames = map[string]Endpoint{
 const livingNames = "ovh-eu, ovh-ca, ovh-us, kimsufi-eu, kimsufi-ca, soyoustart-eu, soyoustart-ca"
 
 // ParseEndpoint turns a name such as "ovh-eu", or a URL such as "https://eu.api.ovh.com/1.0", into an Endpoint. White space at
-// the ends and a trailing slash are dropped, and the host is put in lower case.
+// the ends, a trailing slash and the scheme's own port are dropped, and the host is put in lower case.
 //
 // The error for an unknown name lists the names that there are. A URL must be https, unless its host is a loopback address or
 // localhost (else the error is [ErrPlainHTTP]), and have no user, query or fragment.
@@ -83,7 +83,8 @@ func parseEndpoint(e Endpoint) (*endpoint, error) {
 	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
 		return nil, localErrorf("endpoint %s: %w", u, ErrPlainHTTP)
 	}
-	p := &endpoint{scheme: u.Scheme, host: strings.ToLower(u.Host), base: strings.TrimRight(u.EscapedPath(), "/")}
+	host := strings.TrimSuffix(strings.ToLower(u.Host), ":"+port(u.Scheme, ""))
+	p := &endpoint{scheme: u.Scheme, host: host, base: strings.TrimRight(u.EscapedPath(), "/")}
 	p.root = p.base
 	for _, version := range []string{"/1.0", "/v1", "/v2"} {
 		if root, ok := strings.CutSuffix(p.base, version); ok {

@@ -29,7 +29,9 @@ func TestParseEndpoint(t *testing.T) {
 		{"https://gate.example/a%2Fb/1.0", "https://gate.example/a%2Fb/1.0"},
 		{"http://LocalHost:8080/1.0", "http://localhost:8080/1.0"},
 		{"http://127.0.0.2", "http://127.0.0.2"},
-		{"http://[::1]:80", "http://[::1]:80"},
+		{"http://[::1]:80", "http://[::1]"},
+		{"https://eu.api.ovh.com:443/1.0", "https://eu.api.ovh.com/1.0"},
+		{"https://eu.api.ovh.com:80/1.0", "https://eu.api.ovh.com:80/1.0"},
 	} {
 		if got, err := ovhauth.ParseEndpoint(test.in); got != test.want || err != nil {
 			t.Errorf("ParseEndpoint(%q) = %q, %v; want %q", test.in, got, err, test.want)

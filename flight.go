@@ -2,6 +2,7 @@ package ovhauth
 
 import (
 	"context"
+	"errors"
 	"net/http/httptrace"
 	"sync"
 	"time"
@@ -41,6 +42,7 @@ func (f *flight[T]) do(ctx context.Context, fn func(context.Context) (T, error))
 				f.mu.Unlock()
 				close(c.done)
 			}()
+			c.err = errors.New("ovhauth: what was waited for ended without a result") // by runtime.Goexit
 			c.value, c.err = fn(shared)
 		}()
 	}
@@ -72,7 +74,8 @@ func (f *flight[T]) land(c *flightCall[T]) {
 	}
 }
 
-// untraced is a context without its httptrace hooks: they follow one request, and a flight's connections are not that one's.
+// untraced is a context without its httptrace hooks: they follow one request, and the connections that a flight, a provider or a
+// clock makes are not that one's.
 type untraced struct{ context.Context }
 
 func (u untraced) Value(key any) any {

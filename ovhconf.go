@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"gopkg.in/ini.v1"
 )
@@ -46,11 +47,11 @@ type confFile struct {
 func readConf(paths []string, optional bool) (c conf, failed error) {
 	for _, path := range slices.Backward(paths) {
 		text, err := os.ReadFile(path)
-		if optional && errors.Is(err, fs.ErrNotExist) {
-			continue
+		if optional && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) {
+			continue // a home directory may be /dev/null
 		}
 		if err != nil {
-			failed = cmp.Or(failed, localErrorf("cannot read credentials: %w", err))
+			failed = cmp.Or(failed, localErrorf("cannot read the configuration: %w", err))
 			continue
 		}
 		sections, line := parseConf(text)
@@ -71,7 +72,7 @@ var confOptions = ini.LoadOptions{
 	IgnoreContinuation:  true,
 }
 
-var confKey = regexp.MustCompile(`(?m)^[^\[=:\n]*[=:]`)
+var confKey = regexp.MustCompile(`(?m)^(?:[ \t]*[^\[\s=:][^=:\n]*)?[=:]`)
 
 // parseConf returns the sections of a file, or else the number of its first broken line.
 func parseConf(text []byte) (sections map[string]map[string]string, broken int) {

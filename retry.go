@@ -54,7 +54,7 @@ type RetryTransport struct {
 	// MaxRetries is how often a request is sent again after the first time. 0 means 4, negative means never.
 	MaxRetries int
 
-	// MinWait bounds the wait before the first retry; the bound doubles with each, up to MaxWait. 0 means 500 ms and 30 s.
+	// MinWait bounds the wait before the first retry; the bound doubles with each, up to MaxWait. 0 or less means 500 ms and 30 s.
 	MinWait, MaxWait time.Duration
 
 	// Limiter is asked before every attempt, the first one included. Nil means no limit.
@@ -82,7 +82,8 @@ const (
 )
 
 func (t *RetryTransport) maxRetries() int        { return max(0, cmp.Or(t.MaxRetries, defaultMaxRetries)) }
-func (t *RetryTransport) maxWait() time.Duration { return cmp.Or(t.MaxWait, defaultMaxWait) }
+func (t *RetryTransport) minWait() time.Duration { return cmp.Or(max(0, t.MinWait), defaultMinWait) }
+func (t *RetryTransport) maxWait() time.Duration { return cmp.Or(max(0, t.MaxWait), defaultMaxWait) }
 
 func (t *RetryTransport) base() http.RoundTripper {
 	if t.Base != nil {
@@ -129,7 +130,7 @@ type retryCall struct {
 	resp  *http.Response // of the last try: a response
 	err   error          // or an error
 	again bool           // there will be another one
-	wait  time.Duration  // until then
+	next  time.Time      // when
 }
 
 // retry lets go-retryablehttp wait and try until one try is the last. It sees neither the request nor any answer, so that it,
@@ -140,7 +141,7 @@ func (c retryCall) retry() (*http.Response, error) {
 		HTTPClient: &http.Client{Transport: &tries{call: &c}},
 		RetryMax:   c.t.maxRetries(),
 		CheckRetry: func(context.Context, *http.Response, error) (bool, error) { return c.again, nil },
-		Backoff:    func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return c.wait },
+		Backoff:    func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return time.Until(c.next) },
 	}
 	skeleton := (&http.Request{URL: &url.URL{}}).WithContext(c.req.Context())
 	if _, err := client.Do(&retryablehttp.Request{Request: skeleton}); err != nil {
@@ -166,20 +167,20 @@ func (t *tries) RoundTrip(*http.Request) (*http.Response, error) {
 // try sends the request once, and decides whether to do so again.
 func (c *retryCall) try() {
 	var conn *connWatch
-	if !c.harmless { // else it does not matter whether anything was sent
+	if !c.harmless || hasBody(c.req) { // else what it sees does not matter
 		conn = new(connWatch)
 	}
 	c.resp, c.err = c.send(conn)
 	c.tries++
-	c.again = c.decide(judge(c.req.Context(), c.resp, c.err, conn.unsent()))
+	c.again = c.decide(judge(c.req.Context(), c.resp, c.err, conn.unsent(), conn.bodyFailed()))
 	if c.again && c.resp != nil {
-		drain(c.req.Context(), c.resp.Body)
+		drain(c.req.Context(), c.resp.Body, time.Until(c.next))
 	}
 }
 
 func (c *retryCall) send(conn *connWatch) (*http.Response, error) {
 	ctx, out := c.req.Context(), c.req
-	if err := c.t.admit(ctx, c.req.URL.Host); err != nil {
+	if err := c.t.admit(ctx, c.req.URL); err != nil {
 		if c.tries == 0 {
 			closeBody(c.req.Body) // no later body is open yet
 		}
@@ -215,20 +216,21 @@ func (c *retryCall) send(conn *connWatch) (*http.Response, error) {
 
 // decide reports whether to try again, and sets the wait.
 func (c *retryCall) decide(v verdict) bool {
-	t, ctx, host := c.t, c.req.Context(), c.req.URL.Host
+	t, ctx := c.t, c.req.Context()
 	if v == settled && c.err == nil {
 		t.budget.spend(-1)
 	}
 	after := retryAfter(c.resp)
 	if c.resp != nil && c.resp.StatusCode == http.StatusTooManyRequests && after <= t.maxWait() {
-		t.holds.add(host, time.Now().Add(after))
+		t.holds.add(t.host(c.req.URL), time.Now().Add(after))
 	}
 	if !v.again(c.harmless) || !c.replayable() || c.tries > t.maxRetries() || after > t.maxWait() || ctx.Err() != nil {
 		return false
 	}
-	c.wait = Backoff(cmp.Or(t.MinWait, defaultMinWait), t.maxWait(), c.tries-1, c.resp)
-	c.wait = max(c.wait, t.holds.left(host))
-	if deadline, ok := ctx.Deadline(); ok && c.wait >= time.Until(deadline) {
+	wait := Backoff(t.minWait(), t.maxWait(), c.tries-1, c.resp)
+	wait = max(wait, t.holds.left(t, c.req.URL))
+	c.next = time.Now().Add(wait)
+	if deadline, ok := ctx.Deadline(); ok && !c.next.Before(deadline) {
 		return false
 	}
 	const price = 5
@@ -237,7 +239,7 @@ func (c *retryCall) decide(v verdict) bool {
 	}
 	if t.Logger != nil {
 		t.Logger.LogAttrs(ctx, slog.LevelDebug, "ovhauth: retry", slog.String("method", cmp.Or(c.req.Method, http.MethodGet)),
-			slog.String("path", c.req.URL.EscapedPath()), slog.String("reason", c.reason()), slog.Duration("wait", c.wait))
+			slog.String("path", c.req.URL.EscapedPath()), slog.String("reason", c.reason()), slog.Duration("wait", wait))
 	}
 	return true
 }
@@ -246,10 +248,11 @@ func (c *retryCall) reason() string {
 	if c.err == nil {
 		return fmt.Sprintf("%d %s", c.resp.StatusCode, http.StatusText(c.resp.StatusCode))
 	}
-	if u, ok := errors.AsType[*url.Error](c.err); ok {
-		return u.Err.Error() // the rest is the URL, with its query
+	err := c.err
+	for u, ok := errors.AsType[*url.Error](err); ok; u, ok = errors.AsType[*url.Error](err) {
+		err = u.Err // the rest is the URL, with its query
 	}
-	return c.err.Error()
+	return err.Error()
 }
 
 // replayable reports whether the request can be sent a second time.
@@ -262,9 +265,21 @@ func isHarmless(req *http.Request) bool {
 	return isIdempotent(req.Method) || req.Header.Get("Idempotency-Key") != ""
 }
 
-// admit waits until an attempt may be sent to host: until no 429 holds it back, and for the limiter.
-func (t *RetryTransport) admit(ctx context.Context, host string) error {
-	if err := t.holds.wait(ctx, host); err != nil || t.Limiter == nil {
+// host is what u's host is held by: whatever spelling a request has, there is one of each host.
+func (t *RetryTransport) host(u *url.URL) string {
+	if u.Host == "" {
+		if base, ok := t.base().(*Transport); ok {
+			if s, err := base.setup(); err == nil {
+				u = &url.URL{Scheme: s.scheme, Host: s.host}
+			}
+		}
+	}
+	return strings.ToLower(u.Hostname()) + ":" + port(u.Scheme, u.Port())
+}
+
+// admit waits until an attempt may be sent to u's host: until no 429 holds it back, and for the limiter.
+func (t *RetryTransport) admit(ctx context.Context, u *url.URL) error {
+	if err := t.holds.wait(ctx, t, u); err != nil || t.Limiter == nil {
 		return err
 	}
 	if err := t.Limiter.Wait(ctx); err != nil {
@@ -273,7 +288,7 @@ func (t *RetryTransport) admit(ctx context.Context, host string) error {
 		}
 		return localErrorf("limiter: %w", err)
 	}
-	return t.holds.wait(ctx, host) // there may be a new one by now
+	return t.holds.wait(ctx, t, u) // there may be a new one by now
 }
 
 // verdict is what an attempt came to: a row of the table in RetryTransport's documentation.
@@ -287,12 +302,13 @@ const (
 
 func (v verdict) again(harmless bool) bool { return v == unexecuted || v == doubtful && harmless }
 
-// judge takes a response or an error; unsent says that nothing was sent before the error.
-func judge(ctx context.Context, resp *http.Response, err error, unsent bool) verdict {
+// judge takes a response or an error; unsent says that nothing was sent before the error, bodyFailed that the error is one of the
+// request's body.
+func judge(ctx context.Context, resp *http.Response, err error, unsent, bodyFailed bool) verdict {
 	switch {
 	case err == nil:
 		return judgeAnswer(ctx, resp)
-	case isLocal(err), isCertificate(err):
+	case isLocal(err), isCertificate(err), isUnroutable(err), bodyFailed:
 		return settled
 	case unsent:
 		return unexecuted
@@ -330,17 +346,30 @@ func isCertificate(err error) bool {
 	return wrapped || authority || hostname || invalid
 }
 
-// connWatch sees whether one attempt got a connection. Its hooks may run late: each attempt has a new one.
+// connWatch sees whether one attempt got a connection, and whether a Transport below could not read the body that it is to sign.
+// Its hooks may run late: each attempt has a new one.
 type connWatch struct {
-	asked, got atomic.Bool
-	trace      httptrace.ClientTrace
+	asked, got, failed atomic.Bool
+	trace              httptrace.ClientTrace
 }
+
+type watchKey struct{}
+
+// bodyFailed tells a RetryTransport above, if there is one, that the request's body cannot be read: the error itself is returned
+// as it is, and does not show that.
+func bodyFailed(ctx context.Context) {
+	if w, ok := ctx.Value(watchKey{}).(*connWatch); ok {
+		w.failed.Store(true)
+	}
+}
+
+func (w *connWatch) bodyFailed() bool { return w != nil && w.failed.Load() }
 
 // watch returns ctx with the hooks, those of the caller kept.
 func (w *connWatch) watch(ctx context.Context) context.Context {
 	w.trace.GetConn = func(string) { w.asked.Store(true) }
 	w.trace.GotConn = func(httptrace.GotConnInfo) { w.got.Store(true) }
-	return httptrace.WithClientTrace(ctx, &w.trace)
+	return httptrace.WithClientTrace(context.WithValue(ctx, watchKey{}, w), &w.trace)
 }
 
 // unsent reports whether a connection was asked for and not got. A Base that asks for none, such as a mock, may have sent the
@@ -348,12 +377,12 @@ func (w *connWatch) watch(ctx context.Context) context.Context {
 func (w *connWatch) unsent() bool { return w != nil && w.asked.Load() && !w.got.Load() }
 
 // drain reads a short answer to its end, which lets its connection be used again, and closes the body. An answer that stalls
-// must not hold up its own retry.
-func drain(ctx context.Context, body io.ReadCloser) {
+// must not hold up its own retry, which is to begin after wait.
+func drain(ctx context.Context, body io.ReadCloser, wait time.Duration) {
 	if body == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, min(max(wait, 100*time.Millisecond), time.Second))
 	defer cancel()
 	readAndClose(ctx, body, func(r io.Reader) error {
 		_, err := io.CopyN(io.Discard, r, maxErrorBody)
@@ -381,11 +410,12 @@ func (h *holds) add(host string, until time.Time) {
 	h.some.Store(true)
 }
 
-// left returns how long host still wants to be left alone; 0 or less for not at all.
-func (h *holds) left(host string) time.Duration {
+// left returns how long u's host still wants to be left alone; 0 or less for not at all.
+func (h *holds) left(t *RetryTransport, u *url.URL) time.Duration {
 	if !h.some.Load() {
 		return 0
 	}
+	host := t.host(u)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sweep()
@@ -399,13 +429,13 @@ func (h *holds) sweep() {
 	h.some.Store(len(h.until) > 0)
 }
 
-// wait returns when host is not held back. It returns an error at once if ctx is done, or will be before that.
-func (h *holds) wait(ctx context.Context, host string) error {
+// wait returns when u's host is not held back. It returns an error at once if ctx is done, or will be before that.
+func (h *holds) wait(ctx context.Context, t *RetryTransport, u *url.URL) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err // Base need not look
 		}
-		left := h.left(host)
+		left := h.left(t, u)
 		if left <= 0 {
 			return nil
 		}
@@ -453,9 +483,9 @@ func CheckRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 	case err != nil:
 		u, ok := errors.AsType[*url.Error](err)
 		harmless := ok && u.Op != "" && isIdempotent(strings.ToUpper(u.Op))
-		return judge(ctx, nil, err, isDial(err)).again(harmless), nil
+		return judge(ctx, nil, err, isDial(err), false).again(harmless), nil
 	}
-	v, req := judge(ctx, resp, nil, false), resp.Request
+	v, req := judge(ctx, resp, nil, false, false), resp.Request
 	for req != nil && req.Response != nil { // what would be sent again is the first request, and that was answered
 		req = req.Response.Request
 		if v == unexecuted {
@@ -496,7 +526,7 @@ func retryAfter(resp *http.Response) time.Duration {
 	if value == "" {
 		return 0 // not an error to be made, and dropped, at every answer
 	}
-	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil {
+	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
 		const most = math.MaxInt64 / int64(time.Second)
 		return time.Duration(max(0, min(seconds, most))) * time.Second
 	}

@@ -514,7 +514,8 @@ func TestRetryAfter(t *testing.T) {
 		{"0", "", ordinary},
 		{"-5", "", ordinary},
 		{"-9223372037", "", ordinary},
-		{"99999999999999999999", "", ordinary},
+		{"99999999999999999999", "", none},
+		{"-99999999999999999999", "", ordinary},
 		{"1.5", "", ordinary},
 		{"soon", "", ordinary},
 		{"", "", ordinary},
@@ -1601,11 +1602,140 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+// The connections that a provider or a clock makes are not the attempt's.
+func TestRetrySeesItsOwnConnectionsOnly(t *testing.T) {
+	vault := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("the vault is down")
+	}}}
+	ask := func(ctx context.Context) {
+		req, _ := http.NewRequestWithContext(ctx, "GET", "http://vault.example/", nil)
+		vault.Do(req)
+	}
+	for name, change := range map[string]func(*ovhauth.Transport){
+		"provider": func(tr *ovhauth.Transport) {
+			tr.Credentials = ovhauth.CredentialFunc(func(ctx context.Context) (ovhauth.Credentials, error) { ask(ctx); return shared, nil })
+		},
+		"clock": func(tr *ovhauth.Transport) { tr.Clock = askingClock(ask) },
+	} {
+		sent := 0
+		signer := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: roundTrip(func(*http.Request) (*http.Response, error) {
+			sent++
+			return nil, io.ErrUnexpectedEOF // executed, perhaps
+		})}
+		change(signer)
+		rt := &ovhauth.RetryTransport{Base: signer, MinWait: noWait}
+		if _, err := rt.RoundTrip(newRequest(t, "POST", "/me", nil)); err != io.ErrUnexpectedEOF || sent != 1 {
+			t.Errorf("%s: sent %d times, %v", name, sent, err)
+		}
+	}
+}
+
+type askingClock func(context.Context)
+
+func (f askingClock) Now(ctx context.Context) (time.Time, error) { f(ctx); return time.Now(), nil }
+
+// A body that cannot be read is no lost connection.
+func TestRetryUnreadableBody(t *testing.T) {
+	mine := errors.New("mine")
+	for name, getBody := range map[string]func() (io.ReadCloser, error){
+		"GetBody": func() (io.ReadCloser, error) { return nil, mine },
+		"reader":  func() (io.ReadCloser, error) { return io.NopCloser(readerFunc(func([]byte) (int, error) { return 0, mine })), nil },
+	} {
+		opened := 0
+		req := newRequest(t, "PUT", "/me", strings.NewReader("x"))
+		req.GetBody = func() (io.ReadCloser, error) { opened++; return getBody() }
+		rt := &ovhauth.RetryTransport{Base: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}, MinWait: noWait}
+		if _, err := rt.RoundTrip(req); err != mine || opened != 1 {
+			t.Errorf("%s: opened %d times, %v", name, opened, err)
+		}
+	}
+}
+
+// However a host is spelled, a hold is its own.
+func TestHoldIsTheHosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Duration
+		start := time.Now()
+		base := roundTrip(func(*http.Request) (*http.Response, error) {
+			at = append(at, time.Since(start))
+			if len(at) == 1 {
+				return answer(429, "", "Retry-After", "10"), nil
+			}
+			return answer(200, ""), nil
+		})
+		rt := &ovhauth.RetryTransport{Base: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}, MaxRetries: -1}
+		for _, url := range []string{"/me", "https://ca.api.ovh.com/1.0/me", "https://EU.api.ovh.com:443/1.0/me"} {
+			if _, err := rt.RoundTrip(newRequest(t, "GET", url, nil)); err != nil {
+				t.Error(err)
+			}
+		}
+		if want := []time.Duration{0, 0, 10 * time.Second}; !slices.Equal(at, want) {
+			t.Errorf("sent at %v, want %v", at, want)
+		}
+	})
+}
+
+// An answer that stalls costs nothing of the wait that it asks for.
+func TestStalledAnswerIsDrainedWithinTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		defer w.Close()
+		stalled := reply(503, "Retry-After", "2")
+		stalled.Body = r
+		base := &scripted{answers: []any{stalled, reply(200)}}
+		ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
+		defer cancel()
+		if resp, err := get(t, ctx, &ovhauth.RetryTransport{Base: base}); err != nil || resp.StatusCode != 200 || base.at[1] != 2*time.Second {
+			t.Errorf("%v, %v, sent at %v", resp, err, base.at)
+		}
+	})
+}
+
+// A short answer is read to its end before the next attempt, which then has its connection.
+func TestRetryKeepsTheConnection(t *testing.T) {
+	attempts := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if attempts++; attempts == 1 {
+			http.Error(w, strings.Repeat("sorry ", 1000), 503)
+		}
+	}))
+	defer server.Close()
+	reused := false
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
+	req, _ := http.NewRequestWithContext(ctx, "GET", server.URL, nil)
+	resp, err := (&ovhauth.RetryTransport{Base: server.Client().Transport, MinWait: noWait}).RoundTrip(req)
+	if err != nil || resp.StatusCode != 200 || !reused {
+		t.Errorf("%v, %v; connection used again: %v", resp, err, reused)
+	}
+}
+
+// A client that lacks a Transport of ours is told so at once, and deadlines are recognised by all that ask for them.
+func TestRetryOtherErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		_, err := ovhauth.CurrentCredential(t.Context(), &http.Client{Transport: &ovhauth.RetryTransport{Base: &http.Transport{}}})
+		if err == nil || !strings.Contains(err.Error(), "client must use an ovhauth.Transport") || time.Since(start) != 0 {
+			t.Errorf("%v after %s", err, time.Since(start))
+		}
+
+		rt := &ovhauth.RetryTransport{Base: &scripted{answers: []any{reply(429, "Retry-After", "20"), reply(200)}}, MaxRetries: -1, MaxWait: -time.Second}
+		get(t, t.Context(), rt)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		client := &http.Client{Transport: rt}
+		_, err = client.Do(newRequest(t, "GET", "/me", nil).WithContext(ctx))
+		var timeout net.Error
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &timeout) || !timeout.Timeout() || !os.IsTimeout(err) {
+			t.Errorf("the hold's error is %v", err)
+		}
+	})
+}
+
 // Requests that need no retry cost next to nothing.
 func TestRetryAllocations(t *testing.T) {
 	resp := &http.Response{StatusCode: 200, Body: http.NoBody}
 	rt := &ovhauth.RetryTransport{Base: roundTrip(func(*http.Request) (*http.Response, error) { return resp, nil })}
-	for method, most := range map[string]float64{"GET": 0, "POST": 5} {
+	for method, most := range map[string]float64{"GET": 0, "POST": 6} {
 		req := httptest.NewRequest(method, "/", nil)
 		if got := testing.AllocsPerRun(100, func() { rt.RoundTrip(req) }); got > most {
 			t.Errorf("%s: %v allocations, want %v", method, got, most)

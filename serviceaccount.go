@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -101,28 +102,64 @@ func before(deadline time.Time) bool { return deadline.IsZero() || time.Now().Be
 
 func (s *serviceAccount) Retrieve(ctx context.Context) (Credentials, error) {
 	t := s.token.Load()
-	if t == nil || !before(t.renew) {
-		var err error
-		if t, err = s.flight.do(ctx, s.renew); err != nil {
-			return Credentials{}, err
-		}
+	var err error
+	switch {
+	case t == nil || !before(t.expires):
+		t, err = s.flight.do(ctx, s.fetch)
+	case !before(t.renew):
+		t, err = s.renew(ctx, t)
+	}
+	if err != nil {
+		return Credentials{}, err
 	}
 	return Credentials{AccessToken: t.value}, nil
 }
 
-func (s *serviceAccount) renew(ctx context.Context) (*accessToken, error) {
+const (
+	renewPatience = 2 * time.Second // that a caller has, while the old token is good
+	renewPause    = 5 * time.Second // after an attempt that came to nothing
+)
+
+// renew replaces old, which is good for a moment yet: if that fails, or takes long, old serves on.
+func (s *serviceAccount) renew(ctx context.Context, old *accessToken) (*accessToken, error) {
+	patience, cancel := context.WithTimeout(ctx, renewPatience)
+	defer cancel()
+	t, err := s.flight.do(patience, s.fetch)
+	if err == nil {
+		return t, nil
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	later := *old
+	later.renew = time.Now().Round(0).Add(renewPause)
+	if s.token.CompareAndSwap(old, &later) {
+		return old, nil
+	}
+	if t = s.token.Load(); t != nil {
+		return t, nil
+	}
+	return nil, err // the API has refused old meanwhile
+}
+
+func (s *serviceAccount) fetch(ctx context.Context) (*accessToken, error) {
 	old := s.token.Load()
 	if old != nil && before(old.renew) {
 		return old, nil // another flight landed just now
 	}
 	t, err := s.request(ctx)
-	if err != nil && old != nil && before(old.expires) && s.token.Load() == old {
-		return old, nil // it is still good for a moment
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
-		s.token.Store(t)
+	for {
+		current := s.token.Load()
+		if current != nil && (old == nil || current.value != old.value) {
+			return current, nil // this flight was given up, and a later one has landed
+		}
+		if s.token.CompareAndSwap(current, t) {
+			return t, nil
+		}
 	}
-	return t, err
 }
 
 // Invalidate drops the token that c is made of, if it is still the current one.
@@ -158,6 +195,9 @@ func requestToken(ctx context.Context, config *clientcredentials.Config) (*acces
 func newAccessToken(t *oauth2.Token, from string) (*accessToken, error) {
 	if strings.TrimSpace(t.AccessToken) == "" || strings.ContainsFunc(t.AccessToken, unicode.IsControl) {
 		return nil, localErrorf("access token: POST %s: the token in the answer is blank or has a control character inside", from)
+	}
+	if t.TokenType != "" && !strings.EqualFold(t.TokenType, "Bearer") {
+		return nil, localErrorf("access token: POST %s: the token in the answer is not of type Bearer", from)
 	}
 	token := &accessToken{value: t.AccessToken}
 	if !t.Expiry.IsZero() {
@@ -212,10 +252,16 @@ func (x *tokenExchange) explain(err error, config *clientcredentials.Config) err
 		QueryID:    x.answer.Header.Get("X-Ovh-Queryid"),
 	}}
 	if retrieve, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		refusal.Code = oneLine(strings.ReplaceAll(retrieve.ErrorCode, config.ClientSecret, redacted))
+		refusal.Code = retrieve.ErrorCode
+	}
+	// A code is a word. Text may quote the request, and with it the secret.
+	if !errorCode.MatchString(refusal.Code) || strings.Contains(refusal.Code, config.ClientSecret) {
+		refusal.Code = ""
 	}
 	return &localError{refusal}
 }
+
+var errorCode = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
 // tokenError is an answer of a token endpoint that holds no token.
 type tokenError struct {

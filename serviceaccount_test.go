@@ -172,7 +172,7 @@ func TestRenewedJustNow(t *testing.T) {
 	p := ServiceAccount(EU, "ID", "S").(*serviceAccount)
 	ctx := through(t.Context(), tokens(&given, 3600))
 	p.Retrieve(ctx)
-	if got, err := p.renew(ctx); err != nil || got.value != "T1" {
+	if got, err := p.fetch(ctx); err != nil || got.value != "T1" {
 		t.Errorf("%v, %v", got, err)
 	}
 }
@@ -275,7 +275,10 @@ func TestTokenErrors(t *testing.T) {
 		{"refused", 400, nil, `{"error":"invalid_client","error_description":"s3cr3t is wrong"}`,
 			"ovhauth: access token: POST https://www.ovh.com/auth/oauth2/token: 400 Bad Request: invalid_client; check", "invalid_client"},
 		{"refused with 200", 200, nil, `{"error":"invalid_scope"}`, ": 200 OK: invalid_scope", "invalid_scope"},
-		{"the secret for a code", 401, nil, `{"error":"bad s3cr3t\n\u0007"}`, "401 Unauthorized: bad [redacted];", "bad [redacted]"},
+		{"the secret for a code", 401, nil, `{"error":"bad s3cr3t\n\u0007"}`, "401 Unauthorized; check", ""},
+		{"the secret alone for a code", 401, nil, `{"error":"s3cr3t"}`, "401 Unauthorized; check", ""},
+		{"the request for a code", 401, nil, `{"error":"client_secret=s3cr%33t"}`, "401 Unauthorized; check", ""},
+		{"another type", 200, nil, `{"access_token":"a","token_type":"mac"}`, "not of type Bearer", "-"},
 		{"HTML", 200, http.Header{"Content-Type": {"text/html"}}, "<html>s3cr3t</html>", "200 OK, but no token", ""},
 		{"HTML error", 403, http.Header{"Content-Type": {"text/html"}}, "<html>s3cr3t</html>", "403 Forbidden; check", ""},
 		{"no token", 200, nil, `{"s3cr3t":1}`, "200 OK, but no token", ""},
@@ -403,6 +406,64 @@ func TestRefusedTokenDoesNotServeOn(t *testing.T) {
 		}))
 		if err == nil {
 			t.Error("no error")
+		}
+	})
+}
+
+// While a token is good, a token endpoint that stalls holds nobody up for long, nor all of them one after the other.
+func TestRenewalStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var given, asked atomic.Int32
+		p := ServiceAccount(EU, "ID", "S")
+		p.Retrieve(through(t.Context(), tokens(&given, 3600)))
+		time.Sleep(3575 * time.Second)
+		stall := through(t.Context(), func(r *http.Request) (*http.Response, error) {
+			asked.Add(1)
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		for i := range 3 {
+			start := time.Now()
+			c, err := p.Retrieve(stall)
+			if err != nil || c.AccessToken != "T1" || time.Since(start) > 2*time.Second {
+				t.Errorf("%d: %v, %v after %s", i, c.AccessToken == "T1", err, time.Since(start))
+			}
+		}
+		if n := asked.Load(); n != 1 {
+			t.Errorf("asked %d times in a row", n)
+		}
+		time.Sleep(6 * time.Second)
+		if c, err := p.Retrieve(through(t.Context(), tokens(&given, 3600))); err != nil || c.AccessToken != "T2" {
+			t.Errorf("not renewed when it could be: %v", err)
+		}
+		ctx, cancel := context.WithCancel(stall)
+		cancel()
+		time.Sleep(3575 * time.Second)
+		if _, err := p.Retrieve(ctx); err != context.Canceled {
+			t.Errorf("cancelled: %v", err)
+		}
+	})
+}
+
+// What was asked for first, and comes last, does not replace what is newer.
+func TestAbandonedFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var given atomic.Int32
+		p := ServiceAccount(EU, "ID", "S")
+		hurry, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := p.Retrieve(through(hurry, func(r *http.Request) (*http.Response, error) {
+			time.Sleep(time.Minute) // deaf to its context
+			return answer(200, `{"access_token":"late","expires_in":3600}`), nil
+		}))
+		if err != context.DeadlineExceeded {
+			t.Fatal(err)
+		}
+		ctx := through(t.Context(), tokens(&given, 3600))
+		p.Retrieve(ctx)
+		time.Sleep(2 * time.Minute)
+		if c, err := p.Retrieve(ctx); err != nil || c.AccessToken != "T1" {
+			t.Errorf("the late one was kept, %v", err)
 		}
 	})
 }

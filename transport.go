@@ -31,7 +31,7 @@ import (
 // has been sent then. Errors of Base, of the body's reader and of the context are returned as they are.
 type Transport struct {
 	// Endpoint is the API to sign for: one of the constants, a name that [ParseEndpoint] knows, or a URL. "" means
-	// OVH_ENDPOINT, then ovh.conf (see [DefaultCredentials]), then EU.
+	// OVH_ENDPOINT, then ovh.conf (see [DefaultCredentials]; or the files of [FileCredentials]), then EU.
 	Endpoint Endpoint
 
 	// Credentials is asked once for each request that needs any. Nil means DefaultCredentials(Endpoint).
@@ -63,7 +63,7 @@ func (t *Transport) setup() (*setup, error) {
 	if s := t.ready.Load(); s != nil {
 		return s, nil
 	}
-	parsed, err := t.Endpoint.resolve()
+	parsed, err := t.endpoint()
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +76,14 @@ func (t *Transport) setup() (*setup, error) {
 	}
 	t.ready.CompareAndSwap(nil, s) // of several first requests, all use the same
 	return t.ready.Load(), nil
+}
+
+// endpoint is where t.Endpoint says, or else where the credentials are for.
+func (t *Transport) endpoint() (*endpoint, error) {
+	if l, ok := t.Credentials.(*lookup); ok && t.Endpoint == "" {
+		return l.resolve()
+	}
+	return t.Endpoint.resolve()
 }
 
 func (t *Transport) base() http.RoundTripper {
@@ -297,7 +305,7 @@ func (p *providerContext) Value(key any) any {
 	if key == oauth2.HTTPClient { // made only for those who ask
 		return &http.Client{Transport: p.transport.base()}
 	}
-	return p.Context.Value(key)
+	return untraced{p.Context}.Value(key)
 }
 
 // authorise returns the request to send: a copy with its authentication. If it fails, it has closed the body.
@@ -386,9 +394,11 @@ func (c *call) sign(keys *Credentials) (timestamp, signature string, err error) 
 		body, err := c.reopen()
 		if err != nil {
 			closeBody(body)
-			return "", "", err
+		} else {
+			err = s.readBody(body)
 		}
-		if err := s.readBody(body); err != nil {
+		if err != nil {
+			bodyFailed(s.ctx)
 			return "", "", err
 		}
 	}
