@@ -705,3 +705,72 @@ func TestProviderErrorKeepsItsPrefixAndCause(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The environment is not a file's business, even if it is for the same endpoint.
+func TestFileCredentialsLeavesTheEnvironmentAlone(t *testing.T) {
+	f := isolate(t)
+	for key, value := range map[string]string{"endpoint": "ovh-eu", "application_key": "env", "application_secret": "env", "consumer_key": "env"} {
+		t.Setenv(variable(key), value)
+	}
+	write(t, f.home, section("ovh-eu", map[string]string{"application_key": "file", "application_secret": "file", "consumer_key": "file"}))
+	if c, err := FileCredentials(EU).Retrieve(t.Context()); err != nil || c.ApplicationKey != "file" {
+		t.Errorf("%q, %v", c.ApplicationKey, err)
+	}
+}
+
+// Keys and the endpoint that they are for come from the same files.
+func TestTransportTakesTheEndpointOfItsFiles(t *testing.T) {
+	isolate(t)
+	write(t, "mine.conf", "[default]\nendpoint = ovh-ca\n"+section("ovh-ca", map[string]string{"access_token": "ca"})+section("ovh-eu", map[string]string{"access_token": "eu"}))
+	transport := &Transport{Credentials: FileCredentials("", "mine.conf"), Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Host != "ca.api.ovh.com" || r.Header.Get("Authorization") != "Bearer ca" {
+			t.Errorf("%s went to %s", r.Header.Get("Authorization"), r.URL)
+		}
+		return answer(200, ""), nil
+	})}
+	req, _ := http.NewRequest("GET", "/me", nil)
+	if _, err := transport.RoundTrip(req); err != nil {
+		t.Error(err)
+	}
+}
+
+// A home that is no directory, as service users have it, holds no file; the other places count.
+func TestHomeIsNoDirectory(t *testing.T) {
+	f := isolate(t)
+	t.Setenv("HOME", os.DevNull)
+	write(t, f.etc, section("ovh-eu", map[string]string{"access_token": "etc"}))
+	if c, err := DefaultCredentials(EU).Retrieve(t.Context()); err != nil || c.AccessToken != "etc" {
+		t.Errorf("%q, %v", c.AccessToken, err)
+	}
+}
+
+// A line with a bracket in its name opens no quotes that swallow the next ones.
+func TestBracketsInNames(t *testing.T) {
+	for _, quote := range []string{`"""`, "`"} {
+		sections, broken := parseConf([]byte("[ovh-eu]\nnote[1] = " + quote + "\naccess_token = T\nother = x" + quote + "\n"))
+		if broken != 0 || sections["ovh-eu"]["access_token"] != "T" {
+			t.Errorf("%s: %v, line %d", quote, sections, broken)
+		}
+	}
+}
+
+// A blank access token is none.
+func TestBlankToken(t *testing.T) {
+	c, err := Credentials{ApplicationKey: "a", ApplicationSecret: "s", ConsumerKey: "c", AccessToken: " \n"}.usable(everything, nil)
+	if err != nil || c.AccessToken != "" {
+		t.Errorf("%q, %v", c.AccessToken, err)
+	}
+}
+
+// The same API on its scheme's own port is the same API, above all for where a secret is sent.
+func TestOwnPortIsTheSameEndpoint(t *testing.T) {
+	isolate(t)
+	if address, err := tokenURL("https://eu.api.ovh.com:443/1.0"); err != nil || address != tokenURLs[EU] {
+		t.Errorf("%s, %v", address, err)
+	}
+	t.Setenv("OVH_ENDPOINT", "https://eu.api.ovh.com:443/1.0")
+	t.Setenv("OVH_ACCESS_TOKEN", "env")
+	if c, err := DefaultCredentials(EU).Retrieve(t.Context()); err != nil || c.AccessToken != "env" {
+		t.Errorf("%q, %v", c.AccessToken, err)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http/httptrace"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -141,4 +142,12 @@ func TestFlightHasNoTrace(t *testing.T) {
 		}
 		return 0, nil
 	})
+}
+
+// What ends without a result is an error, not a nil one.
+func TestFlightGoexit(t *testing.T) {
+	var f flight[*int]
+	if v, err := f.do(t.Context(), func(context.Context) (*int, error) { runtime.Goexit(); return nil, nil }); v != nil || err == nil {
+		t.Errorf("%v, %v", v, err)
+	}
 }

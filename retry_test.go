@@ -1639,7 +1639,9 @@ func TestRetryUnreadableBody(t *testing.T) {
 	mine := errors.New("mine")
 	for name, getBody := range map[string]func() (io.ReadCloser, error){
 		"GetBody": func() (io.ReadCloser, error) { return nil, mine },
-		"reader":  func() (io.ReadCloser, error) { return io.NopCloser(readerFunc(func([]byte) (int, error) { return 0, mine })), nil },
+		"reader": func() (io.ReadCloser, error) {
+			return io.NopCloser(readerFunc(func([]byte) (int, error) { return 0, mine })), nil
+		},
 	} {
 		opened := 0
 		req := newRequest(t, "PUT", "/me", strings.NewReader("x"))

@@ -48,6 +48,9 @@ func leaks(shown, secret string) bool {
 
 func TestNothingPrintsAKey(t *testing.T) {
 	keys := ovhauth.Credentials{ApplicationKey: "hunter2a", ApplicationSecret: "hunter2s", ConsumerKey: "hunter2c", AccessToken: "hunter2t"}
+	for _, other := range []string{"OVH_ACCESS_TOKEN", "OVH_CLIENT_ID", "OVH_CLIENT_SECRET", "OVH_PROFILE"} {
+		t.Setenv(other, "")
+	}
 	t.Setenv("OVH_APPLICATION_KEY", keys.ApplicationKey)
 	t.Setenv("OVH_APPLICATION_SECRET", keys.ApplicationSecret)
 	t.Setenv("OVH_CONSUMER_KEY", keys.ConsumerKey)

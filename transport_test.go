@@ -533,6 +533,9 @@ func TestZeroValue(t *testing.T) {
 	base := &recorder{}
 	http.DefaultTransport = base
 	t.Setenv("OVH_ENDPOINT", "ovh-ca")
+	for _, other := range []string{"OVH_ACCESS_TOKEN", "OVH_CLIENT_ID", "OVH_CLIENT_SECRET", "OVH_PROFILE"} {
+		t.Setenv(other, "")
+	}
 	t.Setenv("OVH_APPLICATION_KEY", encoded.ApplicationKey)
 	t.Setenv("OVH_APPLICATION_SECRET", encoded.ApplicationSecret)
 	t.Setenv("OVH_CONSUMER_KEY", encoded.ConsumerKey)
