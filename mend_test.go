@@ -564,7 +564,7 @@ func TestMendToken(t *testing.T) {
 func TestMendTokenKeepsTheConnection(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer new" {
-			http.Error(w, strings.Repeat("no ", 2000), 401)
+			http.Error(w, strings.Repeat("no ", 2000), http.StatusUnauthorized)
 		}
 	}))
 	defer server.Close()

@@ -1698,7 +1698,7 @@ func TestRetryKeepsTheConnection(t *testing.T) {
 	attempts := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if attempts++; attempts == 1 {
-			http.Error(w, strings.Repeat("sorry ", 1000), 503)
+			http.Error(w, strings.Repeat("sorry ", 1000), http.StatusServiceUnavailable)
 		}
 	}))
 	defer server.Close()

@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -24,6 +25,10 @@ import (
 func main() {
 	revoke := flag.Int64("revoke", 0, "withdraw the access with this `ID`")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		flag.Usage() // "revoke 2" must not be taken for the wish to see a list
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	switch err := run(ctx, *revoke); {
@@ -54,9 +59,14 @@ func run(ctx context.Context, revoke int64) error {
 		if err := api.call(http.MethodDelete, fmt.Sprint("/me/api/credential/", revoke), nil); err != nil {
 			return err
 		}
-		fmt.Printf("The access with ID %d is withdrawn. What remains:\n\n", revoke)
+		fmt.Printf("The access with ID %d is withdrawn.\n", revoke)
 	}
-	return api.list()
+	err := api.list()
+	if revoke != 0 && errors.Is(err, ovhauth.ErrUnknownCredential) {
+		fmt.Println("It was the key that this program used, so what remains cannot be listed.")
+		return nil
+	}
+	return err
 }
 
 type api struct {
@@ -74,7 +84,11 @@ func (a api) list() error {
 	for _, id := range ids {
 		path := fmt.Sprint("/me/api/credential/", id)
 		var access ovhauth.Credential
-		if err := a.call(http.MethodGet, path, &access); err != nil {
+		err := a.call(http.MethodGet, path, &access)
+		if e, ok := errors.AsType[*ovhauth.APIError](err); ok && e.StatusCode == http.StatusNotFound {
+			continue // withdrawn since it was listed
+		}
+		if err != nil {
 			return err
 		}
 		var app struct{ Name, Description, Status string }
