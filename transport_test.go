@@ -745,3 +745,26 @@ func TestErrorsComeAsTheyAre(t *testing.T) {
 		}
 	}
 }
+
+// Keys that were fit to be sent once are not looked through again; others are.
+func TestKeysChange(t *testing.T) {
+	for _, change := range []func(*ovhauth.Credentials) *string{
+		func(c *ovhauth.Credentials) *string { return &c.ApplicationKey },
+		func(c *ovhauth.Credentials) *string { return &c.ApplicationSecret },
+		func(c *ovhauth.Credentials) *string { return &c.ConsumerKey },
+	} {
+		given := testKeys
+		rt := &ovhauth.Transport{Endpoint: ovhauth.EU, Base: new(recorder),
+			Credentials: ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) { return given, nil })}
+		for _, test := range []struct {
+			suffix string
+			ok     bool
+		}{{"", true}, {"", true}, {"\r\nx", false}, {" \n", true}, {"\x01x", false}, {"\u0085x", false}, {"é", true}, {"", true}} {
+			given = testKeys
+			*change(&given) += test.suffix
+			if _, err := rt.RoundTrip(newRequest(t, "GET", "/me", nil)); (err == nil) != test.ok {
+				t.Errorf("%q: %v", test.suffix, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,5 @@
+//go:build race
+
+package ovhauth_test
+
+const raceEnabled = true
