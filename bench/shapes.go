@@ -1,0 +1,182 @@
+package bench
+
+import (
+	"bytes"
+	"crypto/sha1"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+)
+
+// Comparison is one shape of work, done by us and by others.
+type Comparison struct {
+	Shape      string
+	Ours       func()
+	Goroutines int  // at once; 0 means 1
+	Latency    bool // compares the median time of one call, not the time of all
+	Rate       bool // the ratio is that of calls per second, and at least the target
+	Peers      []Peer
+}
+
+// Peer is another way to do the same work.
+type Peer struct {
+	Name   string
+	Do     func()
+	Target float64 // of the ratio of our time to the peer's, at most; 0 means none: it is shown for comparison
+}
+
+const (
+	meURL = "https://eu.api.ovh.com/1.0/me"
+	kib   = 1 << 10
+	mib   = 1 << 20
+)
+
+// payload is JSON of about n bytes, without a blank, as json.Marshal writes it.
+func payload(n int) json.RawMessage {
+	return json.RawMessage(`{"description":"` + strings.Repeat("x", max(0, n-len(`{"description":""}`))) + `"}`)
+}
+
+// newRequest makes a request as a caller does, with the headers that go-ovh's NewRequest sets.
+func newRequest(method, url string, body []byte) *http.Request {
+	var reader io.Reader // nil, not a nil *bytes.Reader
+	if body != nil {
+		reader = bytes.NewReader(body)
+	}
+	req := must(http.NewRequest(method, url, reader))
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json;charset=utf-8")
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "github.com/ovh/go-ovh")
+	return req
+}
+
+// send gives the same request to rt again and again. The bases here leave its body unread.
+func send(rt http.RoundTripper, req *http.Request) func() {
+	return func() { must(rt.RoundTrip(req)) }
+}
+
+// Comparisons are all that need no network.
+func Comparisons() []Comparison {
+	all := []Comparison{signing("GET", nil, 1.1, 1.05, 0.16)}
+	parallel := signing("GET", nil, 1.1, 0, 0)
+	parallel.Shape, parallel.Goroutines, parallel.Peers = "GET, 2 goroutines", 2, parallel.Peers[:1]
+	all = append(all, parallel,
+		signing("POST 1 KiB", payload(kib), 1.25, 0, 0),
+		signing("POST 64 KiB", payload(64*kib), 1.05, 0, 0),
+		signing("POST 1 MiB", payload(mib), 1.05, 0, 0),
+		building("GET", nil, 0.75),
+		building("POST 1 KiB", payload(kib), 0.28),
+		building("POST 64 KiB", payload(64*kib), 0.09),
+		building("POST 1 MiB", payload(mib), 0.09),
+		building("POST a struct", aRecord, 0.75),
+		repeating("GET", nil, 1),
+		repeating("POST 1 KiB", payload(kib), 0.6),
+		repeating("POST 1 MiB", payload(mib), 0.01),
+	)
+	return all
+}
+
+// signing compares RoundTrippers over a base that does nothing.
+func signing(shape string, body []byte, beFloor, beBearer, beAWS float64) Comparison {
+	method, _, _ := strings.Cut(shape, " ")
+	req := newRequest(method, meURL, body)
+	return Comparison{Shape: shape, Ours: send(signed(noop), req), Peers: []Peer{
+		{"the floor", send(floor(noop), req), beFloor},
+		{"x/oauth2", send(bearer(noop), req), beBearer},
+		{"sigv4", send(aws(noop), req), beAWS},
+		{"ghinstallation", send(github(noop), req), 0},
+	}}
+}
+
+// building compares with go-ovh's NewRequest, which builds and signs at once. Ours gets the path alone, as go-ovh does, the same
+// bytes and headers, and goes through Transport to a base that does nothing.
+func building(shape string, body any, target float64) Comparison {
+	method, _, _ := strings.Cut(shape, " ")
+	rt := signed(noop)
+	client := goOVH("ovh-eu", apiTime)
+	return Comparison{
+		Shape: "build and sign: " + shape,
+		Ours: func() {
+			var data []byte
+			switch body := body.(type) {
+			case json.RawMessage:
+				data = body
+			case record:
+				data = must(json.Marshal(body))
+			}
+			must(rt.RoundTrip(newRequest(method, "/me", data)))
+		},
+		Peers: []Peer{{"go-ovh", func() { must(client.NewRequest(method, "/me", body, true)) }, target}},
+	}
+}
+
+// record is a small body: what POST /domain/zone/{zoneName}/record takes.
+type record struct {
+	FieldType string `json:"fieldType"`
+	SubDomain string `json:"subDomain"`
+	Target    string `json:"target"`
+	TTL       int    `json:"ttl"`
+}
+
+var aRecord = record{FieldType: "A", SubDomain: "www", Target: "192.0.2.1", TTL: 3600}
+
+// repeating compares what would send again, and has no need to.
+func repeating(shape string, body []byte, target float64) Comparison {
+	method, _, _ := strings.Cut(shape, " ")
+	rt, peer := retrying(noop), hashicorp(noop)
+	// A new body each time: go-retryablehttp reads it to its end.
+	with := func(rt http.RoundTripper) func() {
+		req := newRequest(method, meURL, body)
+		return func() {
+			again := new(*req)
+			if again.GetBody != nil {
+				again.Body = must(again.GetBody())
+			}
+			must(rt.RoundTrip(again))
+		}
+	}
+	return Comparison{Shape: "nothing to retry: " + shape, Ours: with(rt), Peers: []Peer{{"go-retryablehttp", with(peer), target}}}
+}
+
+// File compares signing a file that GetBody opens with reading it once and hashing it.
+func File(path string) Comparison {
+	info := must(os.Stat(path))
+	rt := signed(noop)
+	buf := make([]byte, 32*kib)
+	return Comparison{
+		Shape: "PUT a 64 MiB file",
+		Ours:  func() { must(rt.RoundTrip(fileRequest(meURL, path, info.Size()))) },
+		Peers: []Peer{{"hashing it", func() {
+			f := must(os.Open(path))
+			defer f.Close()
+			must(io.CopyBuffer(sha1.New(), struct{ io.Reader }{f}, buf))
+		}, 1.05}},
+	}
+}
+
+func fileRequest(url, path string, size int64) *http.Request {
+	open := func() (io.ReadCloser, error) { return os.Open(path) }
+	req := must(http.NewRequest(http.MethodPut, url, must(open())))
+	req.GetBody, req.ContentLength = open, size
+	return req
+}
+
+// repeat does f n times in each of so many goroutines.
+func repeat(f func(), n, goroutines int) {
+	var wg sync.WaitGroup
+	for range goroutines - 1 {
+		wg.Go(func() {
+			for range n {
+				f()
+			}
+		})
+	}
+	for range n {
+		f()
+	}
+	wg.Wait()
+}
