@@ -1,6 +1,7 @@
 package ovhauth
 
 import (
+	"cmp"
 	"net/netip"
 	"net/url"
 	"os"
@@ -178,8 +179,8 @@ func port(scheme, port string) string {
 	}
 }
 
-// resolve puts the absolute form of u, a URL without a host, into abs.
-func (e *endpoint) resolve(u, abs *url.URL) {
+// resolve puts the absolute form of u, a URL without a host, into abs, and returns its RequestURI.
+func (e *endpoint) resolve(u, abs *url.URL) (target string) {
 	path := u.EscapedPath()
 	if path != "" && path[0] != '/' {
 		path = "/" + path
@@ -192,4 +193,9 @@ func (e *endpoint) resolve(u, abs *url.URL) {
 	abs.Scheme, abs.Host = e.scheme, e.host
 	abs.RawPath = base + path // kept verbatim: an encoded slash in /ip/{block} must stay one
 	abs.Path, _ = url.PathUnescape(abs.RawPath)
+	target = cmp.Or(abs.RawPath, "/")
+	if abs.ForceQuery || abs.RawQuery != "" {
+		target += "?" + abs.RawQuery
+	}
+	return target
 }

@@ -190,7 +190,7 @@ func (c *call) route() (err error) {
 			return localErrorf("a URL with scheme %s: but no host; write the path alone, such as /me", u.Scheme)
 		}
 		c.url, c.hostHeader = new(url.URL), ""
-		c.resolve(u, c.url)
+		c.target = c.resolve(u, c.url)
 	} else if strings.EqualFold(u.Scheme, "http") && c.hasName(u) && !isLoopback(u.Hostname()) {
 		return localErrorf("http://%s: %w", u.Host, ErrPlainHTTP)
 	}
@@ -201,7 +201,9 @@ func (c *call) route() (err error) {
 	if c.hostHeader == "" {
 		c.hostHeader = c.url.Host
 	}
-	c.target = c.url.RequestURI()
+	if c.target == "" {
+		c.target = u.RequestURI()
+	}
 	c.need = c.needs(ctx)
 	return c.sendable()
 }

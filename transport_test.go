@@ -768,3 +768,29 @@ func TestKeysChange(t *testing.T) {
 		}
 	}
 }
+
+// What is signed for a relative URL is what net/http makes of the absolute one.
+func TestRelativeTarget(t *testing.T) {
+	at := time.Unix(1457018875, 0)
+	for _, endpoint := range []ovhauth.Endpoint{"https://h.example", ovhauth.EU} {
+		base := new(recorder)
+		rt := &ovhauth.Transport{Endpoint: endpoint, Credentials: testKeys, Base: base, Clock: ovhauth.ClockFunc(func() time.Time { return at })}
+		for _, u := range []string{"", "/", "?a=b", "?", "/?", "me", "/me", "/me?", "/me?a=b%20c", "/a%2Fb", "/é", "/a;b=c,d", "//x/y", "/v1/a?b", "*"} {
+			req := newRequest(t, "GET", "http://x/", nil)
+			var err error
+			if req.URL, err = url.Parse(u); err != nil {
+				t.Fatal(err)
+			}
+			req.URL.Scheme, req.URL.Host = "", ""
+			if _, err := rt.RoundTrip(req); err != nil {
+				t.Errorf("%q: %v", u, err)
+				continue
+			}
+			out := base.last()
+			want := ovhauth.Sign(testKeys, "GET", "https://"+out.URL.Host+out.URL.RequestURI(), nil, at)
+			if got := out.Header.Get("X-Ovh-Signature"); got != want {
+				t.Errorf("%s, %q: sent %s, but signed something else", endpoint, u, out.URL)
+			}
+		}
+	}
+}
