@@ -23,7 +23,7 @@ import (
 )
 
 func main() {
-	short := flag.Bool("short", false, "measure for one minute, not for five")
+	short := flag.Bool("short", false, "measure for half a minute, not for three")
 	smoke := flag.Bool("smoke", false, "run everything once, judge nothing, write nothing")
 	only := flag.String("only", "", "measure only shapes that contain this, and write nothing")
 	dir := flag.String("o", ".", "where to write report.json and report.svg")

@@ -34,7 +34,7 @@ func draw(rows []bench.Row) []byte {
 	}
 	var b bytes.Buffer
 	height := 70 + lineHeight*len(shown)
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 %d" font-family="system-ui,sans-serif" font-size="13">
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 940 %d" font-family="system-ui,sans-serif" font-size="13">
 <title>ovhauth beside its peers: ratios, and what they must reach</title>
 <style>
 text { fill: #1f2328 } .soft { fill: #59636e } .line { stroke: #d1d9e0 } .tick { stroke: #1f2328; stroke-width: 2 }
