@@ -17,6 +17,6 @@
 // it out, and nothing is sent twice but for a wrong clock or an old token, which a Transport mends by itself.
 //
 // An answer other than 2xx is no error of either, as little as of net/http: [CheckResponse] turns it into an [APIError] that says
-// what it means. Keys are asked for by [RequestConsumerKey], and OAuth2 service accounts used by [ServiceAccount]. Package ovhtest
-// is a server to test against.
+// what it means. Keys are asked for by [RequestConsumerKey], and OAuth2 service accounts used by [ServiceAccount]. [Pages] walks
+// through a long list. Package ovhtest is a server to test against.
 package ovhauth
