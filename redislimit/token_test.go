@@ -76,6 +76,13 @@ func TestMachinesShareAToken(t *testing.T) {
 		}
 	}
 	wg.Wait()
+	stats, err := rdb.Info(t.Context(), "commandstats").Result()
+	_, stats, _ = strings.Cut(stats, "cmdstat_get:calls=")
+	gets := 0
+	fmt.Sscan(strings.ReplaceAll(stats, ",", " "), &gets)
+	if err != nil || gets == 0 || gets >= 100 {
+		t.Errorf("%d GETs by 100 requests of ten machines, %v", gets, err)
+	}
 	other, changed := machine(rdb, provider), machine(rdb, provider)
 	other.Name, changed.Secret = "test", "hunter2-changed"
 	retrieve(t, other, "hunter2-2")
@@ -166,6 +173,9 @@ func lockOf(t *testing.T, rdb *redis.Client, life time.Duration) {
 			t.Fatalf("%q, %v", keys, err)
 		}
 		name = keys[0]
+		if left, err := rdb.PTTL(ctx, name).Result(); err != nil || left <= 30*time.Second || left > 45*time.Second {
+			t.Errorf("the lock is for %s, %v", left, err)
+		}
 	}, err: errors.New("no")}
 	machine(rdb, watch).Retrieve(t.Context())
 	if err := rdb.Set(t.Context(), name, "another", life).Err(); err != nil {
