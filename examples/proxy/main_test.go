@@ -124,6 +124,7 @@ func TestStreams(t *testing.T) {
 	api, url := start(t)
 	read := make(chan struct{})
 	api.Handle("GET /stream", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "8") // an answer without is flushed anyway
 		io.WriteString(w, "one\n")
 		w.(http.Flusher).Flush()
 		select {
