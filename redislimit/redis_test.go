@@ -80,9 +80,12 @@ func (s *server) hang() {
 
 func (s *server) resume() { s.process.Signal(syscall.SIGCONT) }
 
-// connect returns a client that heeds deadlines, and does not wait long before it tries again.
+// connect returns a client that heeds deadlines. Its pool is larger than the number of times that a test fails to connect: after
+// as many, go-redis answers with the last error, and looks only once a second whether Redis is back.
 func connect(socket string) *redis.Client {
-	return redis.NewClient(&redis.Options{Network: "unix", Addr: socket, ContextTimeoutEnabled: true, DialerRetries: 1})
+	return redis.NewClient(&redis.Options{
+		Network: "unix", Addr: socket, ContextTimeoutEnabled: true, DialerRetries: 1, PoolSize: 1000,
+	})
 }
 
 func (s *server) client() *redis.Client {

@@ -11,8 +11,9 @@
 //	}}
 //
 // While Redis does not answer, a Limiter lets nothing through, and a TokenCache has the token that this machine knows already, as
-// long as that lives. The error is [ErrUnavailable], after at most the Timeout; a request that fails by it has not been sent. A
-// program that would rather go on at a rate of its own can wrap the Limiter and look for that error.
+// long as that lives. The error is [ErrUnavailable], after at most the Timeout; a request that fails by it has not been sent. Once
+// Redis is back, go-redis may take a second to see it. A program that would rather go on at a rate of its own can wrap the
+// Limiter and look for that error.
 package redislimit
 
 import (
