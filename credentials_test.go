@@ -754,6 +754,14 @@ func TestBracketsInNames(t *testing.T) {
 	}
 }
 
+// A byte order mark belongs to no name.
+func TestByteOrderMark(t *testing.T) {
+	sections, broken := parseConf([]byte("\uFEFF[profile:work]\naccess_token = T\n"))
+	if broken != 0 || sections["profile:work"]["access_token"] != "T" {
+		t.Errorf("%q, line %d", sections, broken)
+	}
+}
+
 // A blank access token is none.
 func TestBlankToken(t *testing.T) {
 	c, err := Credentials{ApplicationKey: "a", ApplicationSecret: "s", ConsumerKey: "c", AccessToken: " \n"}.usable(everything, nil)

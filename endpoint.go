@@ -71,7 +71,7 @@ func parseEndpoint(e Endpoint) (*endpoint, error) {
 		s = string(known)
 	}
 	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+	if err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
 		// What could not be parsed is not repeated when it may hold a password.
 		if strings.Contains(s, "@") {
 			s = "…"
@@ -84,7 +84,7 @@ func parseEndpoint(e Endpoint) (*endpoint, error) {
 	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
 		return nil, localErrorf("endpoint %s: %w", u, ErrPlainHTTP)
 	}
-	host := strings.TrimSuffix(strings.ToLower(u.Host), ":"+port(u.Scheme, ""))
+	host := strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(u.Host), ":"), ":"+port(u.Scheme, ""))
 	p := &endpoint{scheme: u.Scheme, host: host, base: strings.TrimRight(u.EscapedPath(), "/")}
 	p.root = p.base
 	for _, version := range []string{"/1.0", "/v1", "/v2"} {

@@ -31,6 +31,7 @@ func TestParseEndpoint(t *testing.T) {
 		{"http://127.0.0.2", "http://127.0.0.2"},
 		{"http://[::1]:80", "http://[::1]"},
 		{"https://eu.api.ovh.com:443/1.0", "https://eu.api.ovh.com/1.0"},
+		{"https://eu.api.ovh.com:/1.0", "https://eu.api.ovh.com/1.0"},
 		{"https://eu.api.ovh.com:80/1.0", "https://eu.api.ovh.com:80/1.0"},
 	} {
 		if got, err := ovhauth.ParseEndpoint(test.in); got != test.want || err != nil {
@@ -47,6 +48,7 @@ func TestParseEndpoint(t *testing.T) {
 		{"eu.api.ovh.com/1.0", "https://", nil},
 		{"ftp://eu.api.ovh.com", "neither", nil},
 		{"https://", "neither", nil},
+		{"https://:443/1.0", "neither", nil},
 		{"https://eu.api.ovh.com/%zz", "neither", nil},
 		{"http://eu.api.ovh.com/1.0", "use https", ovhauth.ErrPlainHTTP},
 		{"http://localhost.example", "use https", ovhauth.ErrPlainHTTP},

@@ -577,6 +577,28 @@ func TestMendTokenKeepsTheConnection(t *testing.T) {
 	}
 }
 
+// Between the first time and the second, a provider may turn from keys to a token.
+func TestMendKeepsTheBodyOfAnotherKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api, asked := &skewed{ahead: time.Hour, refuse: func(s *skewed, _ *http.Request, attempt int) *http.Response {
+			if attempt > 1 {
+				return nil
+			}
+			return answer(400, timeOut, "Date", s.date())
+		}}, 0
+		provider := ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) {
+			if asked++; asked > 1 {
+				return ovhauth.Credentials{AccessToken: "t"}, nil
+			}
+			return shared, nil
+		})
+		resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: provider, Base: api}).RoundTrip(newRequest(t, "POST", "/me", strings.NewReader("body")))
+		if err != nil || resp.StatusCode != 200 || !slices.Equal(api.bodies, []string{"body", "body"}) {
+			t.Errorf("%v, %v, bodies %q", resp, err, api.bodies)
+		}
+	})
+}
+
 // A token that nobody can renew is refused once.
 func TestMendLiteralToken(t *testing.T) {
 	sent := 0

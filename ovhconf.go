@@ -76,6 +76,7 @@ var confKey = regexp.MustCompile(`(?m)^(?:[ \t]*[^\[\s=:][^=:\n]*)?[=:]`)
 
 // parseConf returns the sections of a file, or else the number of its first broken line.
 func parseConf(text []byte) (sections map[string]map[string]string, broken int) {
+	text = bytes.TrimPrefix(text, []byte("\uFEFF")) // the byte order mark of some editors
 	text = confKey.ReplaceAll(text, []byte("${0}\x00"))
 	file, err := ini.LoadSources(confOptions, text)
 	if err != nil { // which must not be shown: it quotes the line, and the line may hold a secret

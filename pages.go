@@ -66,6 +66,9 @@ func (p *pager) ask() (*http.Response, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err // not every RoundTripper looks
 	}
+	if p.req.URL == nil {
+		return nil, localErrorf("the request has no URL")
+	}
 	if p.numbered() && p.header.Get(numberHeader) == "" {
 		p.header.Set(numberHeader, "1")
 	}
@@ -164,6 +167,9 @@ func decode[T any](body io.Reader, yield func(T, error) bool) (more bool, err er
 	}
 	if err == nil {
 		_, err = d.Token() // the ], or why there was no more
+	}
+	if err == nil {
+		io.CopyN(io.Discard, body, 1<<10) // to its end, so that its connection can be used again
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF

@@ -419,3 +419,11 @@ func ExampleElements() {
 	// b.ovh
 	// c.ovh
 }
+
+func TestPagesWithoutURL(t *testing.T) {
+	for _, err := range ovhauth.Pages(http.DefaultClient, &http.Request{}) {
+		if err == nil || !strings.Contains(err.Error(), "no URL") {
+			t.Error(err)
+		}
+	}
+}

@@ -116,8 +116,8 @@ func (s *serviceAccount) Retrieve(ctx context.Context) (Credentials, error) {
 }
 
 const (
-	renewPatience = 2 * time.Second // that a caller has, while the old token is good
-	renewPause    = 5 * time.Second // after an attempt that came to nothing
+	renewPatience = 2 * time.Second  // that a caller has, while the old token is good
+	renewPause    = 15 * time.Second // after an attempt that came to nothing
 )
 
 // renew replaces old, which is good for a moment yet: if that fails, or takes long, old serves on.
@@ -130,6 +130,9 @@ func (s *serviceAccount) renew(ctx context.Context, old *accessToken) (*accessTo
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
+	}
+	if !before(old.expires) { // meanwhile
+		return s.flight.do(ctx, s.fetch)
 	}
 	later := *old
 	later.renew = time.Now().Round(0).Add(renewPause)
@@ -144,7 +147,7 @@ func (s *serviceAccount) renew(ctx context.Context, old *accessToken) (*accessTo
 
 func (s *serviceAccount) fetch(ctx context.Context) (*accessToken, error) {
 	old := s.token.Load()
-	if old != nil && before(old.renew) {
+	if old != nil && before(old.renew) && before(old.expires) {
 		return old, nil // another flight landed just now
 	}
 	t, err := s.request(ctx)

@@ -432,7 +432,7 @@ func TestRenewalStalls(t *testing.T) {
 		if n := asked.Load(); n != 1 {
 			t.Errorf("asked %d times in a row", n)
 		}
-		time.Sleep(6 * time.Second)
+		time.Sleep(renewPause)
 		if c, err := p.Retrieve(through(t.Context(), tokens(&given, 3600))); err != nil || c.AccessToken != "T2" {
 			t.Errorf("not renewed when it could be: %v", err)
 		}
@@ -443,6 +443,28 @@ func TestRenewalStalls(t *testing.T) {
 			t.Errorf("cancelled: %v", err)
 		}
 	})
+}
+
+// However long a renewal takes or fails, a token that has expired is not given out.
+func TestExpiredTokenIsNotGivenOut(t *testing.T) {
+	for _, left := range []time.Duration{time.Second, 10 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			var given atomic.Int32
+			p := ServiceAccount(EU, "ID", "S")
+			p.Retrieve(through(t.Context(), tokens(&given, 3600)))
+			time.Sleep(time.Hour - left)
+			fetch := tokens(&given, 3600)
+			slow := through(t.Context(), func(r *http.Request) (*http.Response, error) {
+				time.Sleep(3 * time.Second)
+				return fetch(r)
+			})
+			p.Retrieve(slow)
+			time.Sleep(left)
+			if c, err := p.Retrieve(slow); err != nil || c.AccessToken == "T1" {
+				t.Errorf("%v before: %v; the old one: %v", left, err, c.AccessToken == "T1")
+			}
+		})
+	}
 }
 
 // What was asked for first, and comes last, does not replace what is newer.

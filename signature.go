@@ -52,6 +52,7 @@ func newSigner(ctx context.Context) *signer {
 func (s *signer) free() {
 	s.ctx = nil
 	clear(s.text)
+	s.text = nil
 	signers.Put(s)
 }
 
@@ -67,6 +68,9 @@ func (s *signer) start(c *Credentials, method string, url ...string) {
 		b = append(b, part...)
 	}
 	s.text = append(b, '+')
+	if len(s.text) > len(s.buf) {
+		clear(s.buf[:]) // append has moved on, and left the secret behind
+	}
 }
 
 // flush hashes what was kept back, before a body.

@@ -272,6 +272,9 @@ func (c *call) pass() (*http.Response, error) {
 	if len(header) < len(c.req.Header) || c.url != c.req.URL {
 		out = c.req.WithContext(c.req.Context())
 		out.URL, out.Header = c.url, header
+		if c.url != c.req.URL {
+			out.Host = "" // as in authorise
+		}
 	}
 	resp, err := c.t.base().RoundTrip(out)
 	return c.finish(resp, err)
@@ -363,7 +366,7 @@ func (c *call) authenticate(out *http.Request, o *outgoing) error {
 		out.Header["X-Ovh-Application"] = o.values[0:1:1]
 		return nil
 	}
-	if c.bearer = keys.AccessToken != ""; !c.bearer || c.invalidator() != nil {
+	if c.bearer = keys.AccessToken != ""; !c.bearer || c.mended || c.invalidator() != nil {
 		if err := c.openBody(out); err != nil {
 			return err
 		}

@@ -405,6 +405,12 @@ func TestRedirects(t *testing.T) {
 	}
 
 	// Without a host, and not of this endpoint any more: nobody signs it, and Base is told where it goes.
+	host := newRequest(t, "GET", "/me", nil)
+	host.Host, host.Response = "localhost:8080", &http.Response{Request: newRequest(t, "GET", elsewhere, nil)}
+	strayed := &recorder{}
+	if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: strayed}).RoundTrip(host); err != nil || strayed.last().Host != "" {
+		t.Errorf("a strayed request without a host: %v, Host %q", err, strayed.last().Host)
+	}
 	lost := &redirects{to: map[string]string{elsewhere: "https:/1.0/me"}, relay: http.Header{}}
 	resp, err := (&http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: lost}}).Do(newRequest(t, "GET", elsewhere, nil))
 	if err != nil || !slices.Equal(lost.seen, []string{"GET " + elsewhere, "GET https://eu.api.ovh.com/1.0/1.0/me"}) {
