@@ -138,7 +138,8 @@ func RequestConsumerKey(ctx context.Context, client *http.Client, r ConsumerKeyR
 }
 
 // AwaitValidation asks for the [CurrentCredential] of client, at once and then at the given interval (0 or less: 5 s), until its
-// key is validated, and returns nil then. If ctx ends first, it returns ctx.Err().
+// key is validated, and returns nil then: client must sign with the new key, not with one that is valid already. If ctx ends
+// first, it returns ctx.Err().
 //
 // While a key is pending the API answers [ErrInvalidCredential], and so it does for one that was refused or has expired: it
 // cannot always be told that waiting is in vain, so bound ctx. A status that says so ends the wait with an error that matches

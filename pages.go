@@ -11,10 +11,10 @@ import (
 	"strconv"
 )
 
-// Pages asks for a list page by page. Of the API's lists, those below /v2 end a page with a cursor to the next, and take a
-// header X-Pagination-Size; those below /v1 come whole, unless a header X-Pagination-Mode asks for pages of full objects:
-// CachedObjectList-Pages, which are numbered, or CachedObjectList-Cursor. Pages follows whichever the answers offer; a list that
-// comes whole is one page.
+// Pages asks for a list page by page. Of the API's lists, those below /v2 name the next page in the answer's header
+// X-Pagination-Cursor-Next, and take a header X-Pagination-Size; those below /v1 come whole, unless a header X-Pagination-Mode
+// asks for pages of full objects: CachedObjectList-Pages, which are numbered, or CachedObjectList-Cursor. Pages follows whichever
+// the answers offer; a list that comes whole is one page.
 //
 // Each page is a copy of req, sent by client when the loop asks for it, and so signed anew; req may say where to begin, by
 // X-Pagination-Cursor or X-Pagination-Number. Ranging again asks again. A body of req is opened by its GetBody for each page.

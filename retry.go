@@ -43,7 +43,8 @@ import (
 // in seconds or as a date, is obeyed instead. If it asks for more, if the wait would outlast the context's deadline, or if too
 // many of the latest requests had to be retried, there is no retry: the caller gets the last attempt's own answer, whole, or its
 // own error. After a 429 with such a Retry-After every request to the same host waits, whoever makes it; one whose deadline
-// comes first fails at once with an error that is [context.DeadlineExceeded].
+// comes first fails at once with an error that is [context.DeadlineExceeded]. The host of a URL without one is the endpoint's if
+// Base is a *Transport, else it counts as one of its own.
 //
 // The zero value is ready. A RetryTransport is safe for concurrent use; its fields must not change after the first request. It
 // bounds the number of attempts, not the time that one takes: give requests a context with a deadline.
