@@ -199,20 +199,7 @@ func (c *retryCall) send(conn *connWatch) (*http.Response, error) {
 		out.Body = body
 	}
 	resp, err := c.t.base().RoundTrip(out)
-	switch {
-	case err != nil:
-		if resp != nil {
-			closeBody(resp.Body)
-		}
-		if done := ctx.Err(); done != nil && !errors.Is(err, done) && !errors.Is(err, context.Cause(ctx)) {
-			err = done
-		}
-		return nil, err
-	case resp == nil:
-		return nil, localErrorf("Base returned neither a response nor an error")
-	}
-	resp.Request = c.req
-	return resp, nil
+	return settle(c.req, resp, err)
 }
 
 // decide reports whether to try again, and sets the wait.

@@ -527,9 +527,29 @@ func isIdempotent(method string) bool {
 	return false
 }
 
-// finish makes what Base returned a response or an error, and the response one to the caller's request.
+// finish makes what Base returned an answer to the caller's request.
 func (c *call) finish(resp *http.Response, err error) (*http.Response, error) {
-	ctx := c.req.Context()
+	resp, err = settle(c.req, resp, err)
+	if err != nil {
+		return nil, err
+	}
+	if done := c.req.Context().Err(); c.looked && done != nil { // meanwhile
+		closeBody(resp.Body)
+		return nil, done
+	}
+	if location := resp.Header.Get("Location"); location != "" && c.url != c.req.URL {
+		// http.Client resolves a redirect against the URL it knows, which has no host.
+		if u, err := c.url.Parse(location); err == nil {
+			resp.Header = resp.Header.Clone()
+			resp.Header.Set("Location", u.String())
+		}
+	}
+	return resp, nil
+}
+
+// settle makes what a Base returned for req a response or an error, never both; the error ctx's own if ctx is done.
+func settle(req *http.Request, resp *http.Response, err error) (*http.Response, error) {
+	ctx := req.Context()
 	switch {
 	case err != nil:
 		if resp != nil {
@@ -541,18 +561,8 @@ func (c *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		return nil, err
 	case resp == nil:
 		return nil, localErrorf("Base returned neither a response nor an error")
-	case c.looked && ctx.Err() != nil: // meanwhile
-		closeBody(resp.Body)
-		return nil, ctx.Err()
 	}
-	resp.Request = c.req // the signed copy would carry the keys into logs
-	if location := resp.Header.Get("Location"); location != "" && c.url != c.req.URL {
-		// http.Client resolves a redirect against the URL it knows, which has no host.
-		if u, err := c.url.Parse(location); err == nil {
-			resp.Header = resp.Header.Clone()
-			resp.Header.Set("Location", u.String())
-		}
-	}
+	resp.Request = req // a signed copy would carry the keys into logs
 	return resp, nil
 }
 
