@@ -199,6 +199,8 @@ func TestRefusals(t *testing.T) {
 			ovhauth.ErrMissingCredentials, "application_key is missing"},
 		{"control character in a key", ovhauth.EU, newRequest(t, "GET", "/me", nil),
 			ovhauth.Credentials{ApplicationKey: "a", ApplicationSecret: "b", ConsumerKey: "hunter2\r\nx"}, nil, "consumer_key has a control character"},
+		{"delete in a key", ovhauth.EU, newRequest(t, "GET", "/me", nil),
+			ovhauth.Credentials{ApplicationKey: "a", ApplicationSecret: "hunter2\x7fx", ConsumerKey: "c"}, nil, "application_secret has a control character"},
 		{"control character in a token", ovhauth.EU, newRequest(t, "GET", "/me", nil), ovhauth.Credentials{AccessToken: "hunter2\x00x"}, nil, "access_token has"},
 		{"provider", ovhauth.EU, newRequest(t, "GET", "/me", nil), ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) {
 			return shared, io.ErrClosedPipe
@@ -247,6 +249,18 @@ func TestKeysAreTrimmed(t *testing.T) {
 	}
 	if h := base.last().Header; h.Get("Authorization") != "Bearer token" || !slices.Equal(authentication(h), bearer) {
 		t.Errorf("sent %v", h)
+	}
+}
+
+// A token that has been found good is still no application key.
+func TestTokenIsNoApplicationKey(t *testing.T) {
+	base := &recorder{}
+	transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: ovhauth.Credentials{AccessToken: "t"}, Base: base}
+	if _, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := transport.RoundTrip(newRequest(t, "POST", "/auth/credential", nil)); !errors.Is(err, ovhauth.ErrMissingCredentials) || len(base.requests) != 1 {
+		t.Errorf("%v, %d sent", err, len(base.requests))
 	}
 }
 
