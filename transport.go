@@ -34,7 +34,8 @@ type Transport struct {
 	// OVH_ENDPOINT, then ovh.conf (see [DefaultCredentials]; or the files of [FileCredentials]), then EU.
 	Endpoint Endpoint
 
-	// Credentials is asked once for each request that needs any. Nil means DefaultCredentials(Endpoint).
+	// Credentials is asked for each request that needs any, and again if it is sent once more. Nil means
+	// DefaultCredentials(Endpoint).
 	Credentials CredentialProvider
 
 	// Clock tells the time to sign with. Nil means a [ServerClock] of the Transport's own.
