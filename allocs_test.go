@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 
 	"example.com/ovhauth"
 )
@@ -22,6 +23,8 @@ func TestAllocations(t *testing.T) {
 		t.Skip("the race detector allocates, and empties every sync.Pool")
 	}
 	sign := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: testKeys, Base: idle}
+	blanks := ovhauth.Credentials{ApplicationKey: "a\n", ApplicationSecret: "s\n", ConsumerKey: "c\n"}
+	untrimmed := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: blanks, Base: idle}
 	retry := &ovhauth.RetryTransport{Base: idle}
 	for _, test := range []struct {
 		name   string
@@ -33,11 +36,13 @@ func TestAllocations(t *testing.T) {
 		bytes  uint64
 	}{
 		{"GET", sign, http.MethodGet, "https://eu.api.ovh.com/1.0/me", 0, 6, 1126},
+		{"GET by keys that are to be trimmed", untrimmed, http.MethodGet, "https://eu.api.ovh.com/1.0/me", 0, 6, 1126},
 		{"relative GET", sign, http.MethodGet, "/me", 0, 8, 1280},
-		{"POST 1 KiB", sign, http.MethodPost, "https://eu.api.ovh.com/1.0/me", 1 << 10, 8, 1331},
+		{"POST 1 KiB", sign, http.MethodPost, "https://eu.api.ovh.com/1.0/me", 1 << 10, 6, 1126},
 		{"POST 64 KiB", sign, http.MethodPost, "https://eu.api.ovh.com/1.0/me", 64 << 10, 8, 1331},
 		{"POST 1 MiB", sign, http.MethodPost, "https://eu.api.ovh.com/1.0/me", 1 << 20, 8, 1331},
 		{"retryable GET", retry, http.MethodGet, "https://eu.api.ovh.com/1.0/me", 0, 1, 160},
+		{"retryable POST 1 KiB", retry, http.MethodPost, "https://eu.api.ovh.com/1.0/me", 1 << 10, 9, 1024},
 		{"retryable POST 1 MiB", retry, http.MethodPost, "https://eu.api.ovh.com/1.0/me", 1 << 20, 9, 1024},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -64,6 +69,17 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
+func TestSignAllocatesWhatItReturns(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates, and empties every sync.Pool")
+	}
+	body, now := make([]byte, 1<<20), time.Now()
+	once := func() { ovhauth.Sign(testKeys, http.MethodPut, "https://eu.api.ovh.com/1.0/me", body, now) }
+	if n := testing.AllocsPerRun(100, once); n > 1 {
+		t.Errorf("%v allocations, want the signature's alone", n)
+	}
+}
+
 // allocated returns how many bytes f allocates.
 func allocated(f func()) uint64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it would empty sync.Pools
@@ -75,7 +91,7 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// However long a body with GetBody is, only a buffer's worth of it is ever held.
+// However long a body with GetBody is, only a buffer's worth of it is ever held, while it is hashed and while it is sent.
 func TestBytesHeldWhileStreaming(t *testing.T) {
 	size := int64(1 << 30)
 	if testing.Short() || raceEnabled {
@@ -85,13 +101,17 @@ func TestBytesHeldWhileStreaming(t *testing.T) {
 	req := newRequest(t, http.MethodPut, "/me", nil)
 	req.Body, _ = open()
 	req.GetBody, req.ContentLength = open, size
-	rt := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: testKeys, Base: idle}
+	sent := int64(0)
+	rt := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: testKeys, Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+		sent, _ = io.Copy(io.Discard, req.Body)
+		return answer(http.StatusOK, ""), nil
+	})}
 	n := allocated(func() {
 		if _, err := rt.RoundTrip(req); err != nil {
 			t.Error(err)
 		}
 	})
-	if most := uint64(64 << 10); n > most {
-		t.Errorf("%d bytes allocated for a body of %d, want at most %d", n, size, most)
+	if most := uint64(64 << 10); n > most || sent != size {
+		t.Errorf("%d bytes allocated for a body of %d, want at most %d; %d sent", n, size, most, sent)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -66,36 +67,63 @@ func hold(ctx context.Context, body io.ReadCloser, length int64) ([]byte, error)
 	return b.Bytes(), err
 }
 
+// maxShort is how long a body may be to be copied next to the rest of what is signed, and hashed with it at once.
+const maxShort = 1 << 10
+
+// appendShort appends a short body that lies in memory, without reading from it, and reports whether it is one.
+func appendShort(b []byte, body io.Reader) (_ []byte, short bool) {
+	m := inMemory(body)
+	if m == nil || m.Len() > maxShort {
+		return b, false
+	}
+	head := len(b)
+	switch r := m.(type) { // by their types: through an interface, b would leave the stack
+	case *bytes.Buffer:
+		b = append(b, r.Bytes()...)
+	case *bytes.Reader:
+		b = slices.Grow(b, r.Len())[:head+r.Len()]
+		r.ReadAt(b[head:], r.Size()-int64(r.Len()))
+	case *strings.Reader:
+		b = slices.Grow(b, r.Len())[:head+r.Len()]
+		r.ReadAt(b[head:], r.Size()-int64(r.Len()))
+	}
+	return b, true
+}
+
 // readBody hashes all of body and closes it.
-func (s *signer) readBody(body io.ReadCloser) error {
+func (s *stream) readBody(body io.ReadCloser) error {
 	if body == nil {
 		return nil
 	}
-	s.flush()
 	hash := func(r io.Reader) error {
 		_, err := io.CopyBuffer(s, r, s.buf[:])
 		return err
 	}
-	if isInMemory(body) {
-		defer body.Close()
-		return hash(body)
+	if inMemory(body) != nil {
+		return hash(body) // its Close does nothing
 	}
+	defer clear(s.buf[:]) // the next body's reader is given the same memory
 	return readAndClose(s.ctx, body, hash)
 }
 
 var nopCloser = reflect.TypeOf(io.NopCloser(new(bytes.Reader)))
 
-// isInMemory reports whether r is what http.NewRequest makes of a reader that never waits, and writes itself out at once.
-func isInMemory(r io.Reader) bool {
-	switch r.(type) {
-	case *bytes.Buffer, *bytes.Reader, *strings.Reader:
-		return true
+// inMemory returns the reader that http.NewRequest made a body of, if it is one that never waits and writes itself out at once.
+func inMemory(r io.Reader) interface{ Len() int } {
+	switch r := r.(type) {
+	case *bytes.Buffer:
+		return r
+	case *bytes.Reader:
+		return r
+	case *strings.Reader:
+		return r
 	}
-	if v := reflect.ValueOf(r); v.Type() == nopCloser {
-		inner, _ := v.Field(0).Interface().(io.Reader)
-		return inner != nil && isInMemory(inner)
+	if reflect.TypeOf(r) == nopCloser {
+		if inner, ok := reflect.ValueOf(r).Field(0).Interface().(io.Reader); ok {
+			return inMemory(inner)
+		}
 	}
-	return false
+	return nil
 }
 
 // readAndClose lets read have body and closes it: when read is done, or when ctx ends, so that a reader that waits lets go.

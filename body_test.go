@@ -122,6 +122,59 @@ func TestBody(t *testing.T) {
 	}
 }
 
+// A short body in memory is signed as it is about to be sent, from where it stands; a longer one by GetBody.
+func TestBodyInMemory(t *testing.T) {
+	const short = 1 << 10
+	for _, size := range []int{0, 1, 9, short - 1, short, short + 1, 50 << 10} {
+		text := strings.Repeat("0123456789abcdef", size/16+1)[:size]
+		for _, reader := range []io.Reader{strings.NewReader("ab" + text), bytes.NewReader([]byte("ab" + text)), bytes.NewBufferString("ab" + text)} {
+			io.ReadFull(reader, make([]byte, 2)) // read before it was made a body
+			req := newRequest(t, "POST", "/me", reader)
+			req.URL.RawQuery = strings.Repeat("q", size*2) // with which it may not fit into the signer's memory
+			req.Body = io.NopCloser(reader)                // which NewRequest drops if it is empty
+			opened := 0
+			req.GetBody = func() (io.ReadCloser, error) { opened++; return io.NopCloser(strings.NewReader(text)), nil }
+			base := &recorder{}
+			if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(req); err != nil {
+				t.Fatalf("%T of %d: %v", reader, size, err)
+			}
+			got := base.last()
+			if want := ovhauth.Sign(shared, "POST", got.URL.String(), []byte(text), timestamp(got)); got.Header.Get("X-Ovh-Signature") != want {
+				t.Errorf("%T of %d: signed another body", reader, size)
+			}
+			if base.bodies[0] != text || got.Body != req.Body || (opened == 0) != (size <= short) {
+				t.Errorf("%T of %d: %d bytes sent, the caller's own: %v, opened %d times", reader, size, len(base.bodies[0]), got.Body == req.Body, opened)
+			}
+		}
+	}
+}
+
+// What is signed is what goes out the second time, too, whoever opened it.
+func TestMendedBodyIsSigned(t *testing.T) {
+	for _, size := range []int{1, 100 << 10} {
+		for _, getBody := range []bool{true, false} {
+			text, sent := strings.Repeat("x", size), 0
+			base := baseFunc(func(r *http.Request) (*http.Response, error) {
+				b, _ := io.ReadAll(r.Body)
+				if want := ovhauth.Sign(shared, "POST", r.URL.String(), b, timestamp(r)); string(b) != text || r.Header.Get("X-Ovh-Signature") != want {
+					t.Errorf("%d bytes, GetBody %v: sent %d of them, or signed other ones", size, getBody, len(b))
+				}
+				if sent++; sent == 1 {
+					return answer(400, timeOut, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
+				}
+				return answer(200, ""), nil
+			})
+			req := newRequest(t, "POST", "/me", strings.NewReader(text))
+			if !getBody {
+				req.GetBody = nil
+			}
+			if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(req); err != nil || sent != 2 {
+				t.Errorf("%d bytes, GetBody %v: sent %d times, %v", size, getBody, sent, err)
+			}
+		}
+	}
+}
+
 // timestamp is the time that req was signed at.
 func timestamp(req *http.Request) time.Time {
 	seconds, _ := strconv.ParseInt(req.Header.Get("X-Ovh-Timestamp"), 10, 64)
@@ -307,27 +360,29 @@ func TestChunkedRequestIsSentWithItsLength(t *testing.T) {
 
 // A reader is given fresh memory, or such as holds no secret: here, one that looks before it writes.
 func TestReadersDoNotSeeTheSecret(t *testing.T) {
-	transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}
 	long := shared
 	long.ApplicationSecret = strings.Repeat("LONG", 1000)
-	other := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: long, Base: &recorder{}}
-	for i := range 10 { // the memory is used again, by requests without a body, too
+	for i := range 10 { // the memory is used again
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}
+		other := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: long, Base: &recorder{}}
+		read := false
 		req := newRequest(t, "PUT", "/me", nil)
-		req.Body = io.NopCloser(strings.NewReader("x"))
+		req.Body = &trackedBody{Reader: strings.NewReader("x")}
 		req.GetBody = func() (io.ReadCloser, error) {
 			return io.NopCloser(readerFunc(func(p []byte) (int, error) {
-				if bytes.Contains(p, []byte("LONGLONG")) || bytes.Contains(p, []byte(shared.ApplicationSecret)) || bytes.Contains(p, []byte(shared.ConsumerKey)) {
-					t.Error("the reader was given the keys")
+				read = true
+				if bytes.Contains(p, []byte("$1$")) || bytes.Contains(p, []byte("BODY")) || bytes.Contains(p, []byte("LONGLONG")) || bytes.Contains(p, []byte(shared.ApplicationSecret)) || bytes.Contains(p, []byte(shared.ConsumerKey)) {
+					t.Error("the reader was given the keys, a signature or another's body")
 				}
-				return copy(p, "x"), io.EOF
+				return copy(p, strings.Repeat("BODY", 2<<10)), io.EOF
 			})), nil
 		}
 		req.URL.RawQuery = strings.Repeat("x", i*10<<10) // more than the signer has room for, at the end
-		if _, err := other.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil {
+		if _, err := other.RoundTrip(newRequest(t, "PUT", "/me", strings.NewReader(strings.Repeat("x", 2<<10)))); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := transport.RoundTrip(req); err != nil {
-			t.Fatal(err)
+		if _, err := transport.RoundTrip(req); err != nil || !read {
+			t.Fatal(err, read)
 		}
 	}
 }
@@ -344,9 +399,16 @@ func TestOddGetBody(t *testing.T) {
 		body := &trackedBody{Reader: strings.NewReader("x")}
 		req := newRequest(t, "PUT", "/me", nil)
 		req.Body, req.GetBody = body, getBody
+		base := baseFunc(func(*http.Request) (*http.Response, error) { // has the body opened again
+			return answer(400, timeOut, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
+		})
 		func() {
-			defer func() { recover() }() // a nil reader panics, as it does in net/http; the body is closed all the same
-			(&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}).RoundTrip(req)
+			defer func() { // a nil reader panics, as it does in net/http; the body is closed all the same
+				if r := recover(); r != nil && name != "a typed nil inside" {
+					t.Errorf("%s: %v", name, r)
+				}
+			}()
+			(&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(req)
 		}()
 		if name != "a typed nil inside" && body.closed != 1 {
 			t.Errorf("%s: body closed %d times", name, body.closed)

@@ -313,9 +313,10 @@ func TestMendFails(t *testing.T) {
 		body   string
 		change func(*ovhauth.Transport, *http.Request)
 	}{
-		"GetBody fails the third time": {timeOut, func(_ *ovhauth.Transport, r *http.Request) {
+		"GetBody fails the second time": {timeOut, func(_ *ovhauth.Transport, r *http.Request) {
 			calls := 0
 			original := r.GetBody
+			r.Body = struct{ io.ReadCloser }{r.Body} // not seen to lie in memory, so the first time is for hashing
 			r.GetBody = func() (io.ReadCloser, error) {
 				if calls++; calls > 1 {
 					return nil, mine
@@ -520,6 +521,7 @@ func TestMendToken(t *testing.T) {
 		want    int
 	}{
 		{"dropped", []string{"old", "new"}, 401, []string{"Bearer old", "Bearer new"}, []string{"old"}, 200},
+		{"as it was given", []string{" old\n", "new"}, 401, []string{"Bearer old", "Bearer new"}, []string{" old\n"}, 200},
 		{"once only", []string{"old", "older", "new"}, 401, []string{"Bearer old", "Bearer older"}, []string{"old"}, 401},
 		{"no other", []string{"old"}, 401, []string{"Bearer old"}, []string{"old"}, 401},
 		{"403 is not about the token", []string{"old", "new"}, 403, []string{"Bearer old"}, nil, 403},

@@ -104,13 +104,8 @@ var unsent = []struct {
 		}
 	}},
 	{"dial", func(t *testing.T, m *mishap) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.Close() // nobody listens there now
 		m.dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, l.Addr().String())
+			return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:0") // where nobody can listen
 		}
 	}},
 	{"TLS handshake cut", func(t *testing.T, m *mishap) {
@@ -1644,7 +1639,7 @@ func TestRetryUnreadableBody(t *testing.T) {
 		},
 	} {
 		opened := 0
-		req := newRequest(t, "PUT", "/me", strings.NewReader("x"))
+		req := newRequest(t, "PUT", "/me", struct{ io.Reader }{strings.NewReader("x")})
 		req.GetBody = func() (io.ReadCloser, error) { opened++; return getBody() }
 		rt := &ovhauth.RetryTransport{Base: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}, MinWait: noWait}
 		if _, err := rt.RoundTrip(req); err != mine || opened != 1 {

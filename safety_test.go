@@ -106,6 +106,11 @@ func TestOutgoingContextPrintsNoKey(t *testing.T) {
 				t.Errorf("by %s: %s", how, shown)
 			}
 		}
+		for how, shown := range printings(struct{ ctx context.Context }{ctx}) { // where fmt asks no type
+			if leaks(shown, "hunter2") {
+				t.Errorf("in a field by %s: %s", how, shown)
+			}
+		}
 		for how, shown := range printings(ctx) {
 			if leaks(shown, "hunter2") {
 				t.Errorf("by %s: %s", how, shown)
@@ -113,9 +118,11 @@ func TestOutgoingContextPrintsNoKey(t *testing.T) {
 		}
 	}
 	base := baseFunc(func(req *http.Request) (*http.Response, error) { look(req.Context()); return answer(200, ""), nil })
-	provider := ovhauth.CredentialFunc(func(ctx context.Context) (ovhauth.Credentials, error) { look(ctx); return keys, nil })
-	if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: provider, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil {
-		t.Fatal(err)
+	for _, provider := range []ovhauth.CredentialProvider{keys,
+		ovhauth.CredentialFunc(func(ctx context.Context) (ovhauth.Credentials, error) { look(ctx); return keys, nil })} {
+		if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: provider, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if got := fmt.Sprint(&ovhauth.Transport{Endpoint: ovhauth.EU}); got != `&ovhauth.Transport{Endpoint:"https://eu.api.ovh.com/1.0"}` {
 		t.Errorf("a Transport is printed as %s", got)

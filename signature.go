@@ -21,67 +21,71 @@ import (
 // secret+consumerKey+METHOD+url+body+timestamp, joined by plus signs. Under GODEBUG=fips140=only, which forbids SHA-1, Sign
 // panics; Transport answers [ErrFIPS] instead.
 func Sign(c Credentials, method, url string, body []byte, t time.Time) string {
-	s := newSigner(context.Background())
+	var memory [512]byte // on the stack, and enough for most
+	s := newStream(context.Background(), appendHead(memory[:0], &c, method, url))
 	defer s.free()
-	s.start(&c, method, url)
-	s.flush()
 	s.hash.Write(body)
 	_, signature := s.finish(t)
 	return signature
 }
 
-// signer hashes one request as a stream: start, then the body written to it, then finish. It is an [io.Writer] that stops
-// when its context ends.
-type signer struct {
-	ctx  context.Context
-	hash hash.Hash
-	sum  [sha1.Size]byte
-	text []byte         // not hashed yet: short pieces are cheaper hashed at once; in buf
-	buf  [32 << 10]byte // for the head and the tail of what is signed; between them, for copying the body
-}
-
-var signers = sync.Pool{New: func() any { return &signer{hash: sha1.New()} }}
-
-func newSigner(ctx context.Context) *signer {
-	s := signers.Get().(*signer)
-	s.ctx = ctx
-	s.hash.Reset()
-	return s
-}
-
-func (s *signer) free() {
-	s.ctx = nil
-	clear(s.text)
-	s.text = nil
-	signers.Put(s)
-}
-
-// start takes the URL in parts, so that nobody has to join them.
-func (s *signer) start(c *Credentials, method string, url ...string) {
-	b := append(s.buf[:0], c.ApplicationSecret...)
-	b = append(b, '+')
-	b = append(b, c.ConsumerKey...)
-	b = append(b, '+')
-	b = append(b, method...)
-	b = append(b, '+')
+// appendHead appends what is signed before the body. It takes the URL in parts, so that nobody has to join them.
+func appendHead(b []byte, c *Credentials, method string, url ...string) []byte {
+	b = append(append(b, c.ApplicationSecret...), '+')
+	b = append(append(b, c.ConsumerKey...), '+')
+	b = append(append(b, method...), '+')
 	for _, part := range url {
 		b = append(b, part...)
 	}
-	s.text = append(b, '+')
-	if len(s.text) > len(s.buf) {
-		clear(s.buf[:]) // append has moved on, and left the secret behind
-	}
+	return append(b, '+')
 }
 
-// flush hashes what was kept back, before a body.
-func (s *signer) flush() {
-	s.hash.Write(s.text)
-	clear(s.text) // it holds the secret, and the body's reader is given the same memory
-	s.text = s.buf[:0]
+// appendTime appends what is signed after the body.
+func appendTime(b []byte, t time.Time) []byte {
+	return strconv.AppendInt(append(b, '+'), t.Unix(), 10)
+}
+
+// finish returns the timestamp and the signature of what is signed at t. The text is that before the time.
+func finish(text []byte, t time.Time) (timestamp, signature string) {
+	all := appendTime(text, t)
+	return spell(all[len(text)+len("+"):], sha1.Sum(all))
+}
+
+// spell returns the timestamp and the signature as the headers have them. They share one string.
+func spell(digits []byte, sum [sha1.Size]byte) (timestamp, signature string) {
+	both := string(hex.AppendEncode(append(digits, "$1$"...), sum[:]))
+	return both[:len(digits)], both[len(digits):]
+}
+
+// stream hashes what is signed if its body is not at hand as a whole: the head, then the body written to it, then finish. It is
+// an [io.Writer] that stops when its context ends.
+type stream struct {
+	ctx  context.Context
+	hash hash.Hash
+	sum  [sha1.Size]byte
+	tail [64]byte       // what is signed after the body, and then the headers
+	buf  [32 << 10]byte // for copying the body
+}
+
+var streams = sync.Pool{New: func() any { return &stream{hash: sha1.New()} }}
+
+func newStream(ctx context.Context, head []byte) *stream {
+	s := streams.Get().(*stream)
+	s.ctx = ctx
+	s.hash.Reset()
+	b := append(s.buf[:0], head...) // to Write itself, head would leave the stack
+	s.hash.Write(b)
+	clear(b) // it holds the secret, and the body's reader is given the same memory
+	return s
+}
+
+func (s *stream) free() {
+	s.ctx = nil
+	streams.Put(s)
 }
 
 // Write hashes p in pieces: an in-memory body comes as a single p, and a gigabyte takes a second.
-func (s *signer) Write(p []byte) (n int, err error) {
+func (s *stream) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		if err := s.ctx.Err(); err != nil {
 			return n, err
@@ -95,14 +99,9 @@ func (s *signer) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// finish returns the timestamp and the signature, which share one string.
-func (s *signer) finish(t time.Time) (timestamp, signature string) {
-	head := len(s.text) + len("+")
-	b := strconv.AppendInt(append(s.text, '+'), t.Unix(), 10)
+func (s *stream) finish(t time.Time) (timestamp, signature string) {
+	b := appendTime(s.tail[:0], t)
 	s.hash.Write(b)
-	b = b[head:]
-	digits := len(b)
-	b = hex.AppendEncode(append(b, "$1$"...), s.hash.Sum(s.sum[:0]))
-	both := string(b)
-	return both[:digits], both[digits:]
+	s.hash.Sum(s.sum[:0])
+	return spell(b[len("+"):], s.sum)
 }

@@ -55,9 +55,18 @@ type Transport struct {
 // setup is what the fields of a Transport come to, worked out at the first request.
 type setup struct {
 	*endpoint
+	transport   *Transport
 	credentials CredentialProvider
+	constant    bool // always the same credentials
 	clock       Clock
-	usable      atomic.Pointer[Credentials] // the last that were looked through and found fit to sign with, as they are
+	checked     atomic.Pointer[checked] // the last ones
+	hidden      func() *setup           // this one, for a context to hold: fmt would follow a pointer there, to the keys
+}
+
+// checked are credentials that were looked through and found fit for the request.
+type checked struct {
+	given       Credentials // by the provider
+	Credentials             // without white space around them
 }
 
 func (t *Transport) setup() (*setup, error) {
@@ -68,7 +77,9 @@ func (t *Transport) setup() (*setup, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &setup{endpoint: parsed, credentials: t.Credentials, clock: t.Clock}
+	s := &setup{endpoint: parsed, transport: t, credentials: t.Credentials, clock: t.Clock}
+	_, s.constant = t.Credentials.(Credentials)
+	s.hidden = func() *setup { return s }
 	if s.credentials == nil {
 		s.credentials = DefaultCredentials(parsed.full())
 	}
@@ -154,7 +165,7 @@ type call struct {
 	foreign    bool     // of another origin, or sent here by one
 	need       need
 
-	given    Credentials                   // what the provider gave
+	keys     *checked                      // from retrieve
 	bearer   bool                          // an access token of it went out
 	signedAt time.Time                     // by the clock that signed, unless bearer
 	sentAt   time.Time                     // by the local clock
@@ -192,10 +203,10 @@ func (c *call) route() (err error) {
 		}
 		c.url, c.hostHeader = new(url.URL), ""
 		c.target = c.resolve(u, c.url)
-	} else if strings.EqualFold(u.Scheme, "http") && c.hasName(u) && !isLoopback(u.Hostname()) {
+	} else if u.Scheme != c.scheme && strings.EqualFold(u.Scheme, "http") && c.hasName(u) && !isLoopback(u.Hostname()) {
 		return localErrorf("http://%s: %w", u.Host, ErrPlainHTTP)
 	}
-	if !c.owns(c.url) || c.strayed() {
+	if u.Host != "" && !c.owns(u) || c.strayed() {
 		c.foreign = true
 		return nil
 	}
@@ -267,7 +278,7 @@ func (c *call) needs(ctx context.Context) need {
 // pass sends the request on unsigned. Signed it may be only by a Transport above, for this very origin.
 func (c *call) pass() (*http.Response, error) {
 	out, header := c.req, c.req.Header
-	if above, ok := c.req.Context().Value(signedFor{}).(*outgoing); !ok || !above.owns(c.url) {
+	if above, ok := c.req.Context().Value(signedFor{}).(*outgoing); !ok || !above.sender().owns(c.url) {
 		header = without(header, isSignature)
 	}
 	if len(header) < len(c.req.Header) || c.url != c.req.URL {
@@ -283,14 +294,16 @@ func (c *call) pass() (*http.Response, error) {
 
 // outgoing is the context of a request sent to the endpoint. It tells a Transport below that the request is signed, and for whom.
 type outgoing struct {
-	context.Context // the caller's
-	*endpoint
-	transport *Transport
-	values    [4]string // of the four headers, in one allocation
+	context.Context               // the caller's
+	sender          func() *setup // see setup.hidden
 }
 
-// Format keeps a Base that prints the context of what it sends from printing keys.
-func (o *outgoing) Format(f fmt.State, _ rune) { io.WriteString(f, "ovhauth.outgoing") }
+// copied is the request to send, with the memory for its four headers' values in the same allocation. The context has no part in
+// it: whoever keeps a context would keep the body too, and show the keys.
+type copied struct {
+	http.Request
+	values [4]string
+}
 
 type signedFor struct{}
 
@@ -304,20 +317,17 @@ func (o *outgoing) Value(key any) any {
 // providerContext is the context that a provider is asked in: the caller's, and in it the client to get access tokens with.
 type providerContext outgoing
 
-// Format is that of outgoing.
-func (p *providerContext) Format(f fmt.State, verb rune) { (*outgoing)(p).Format(f, verb) }
-
 func (p *providerContext) Value(key any) any {
 	if key == oauth2.HTTPClient { // made only for those who ask
-		return &http.Client{Transport: p.transport.base()}
+		return &http.Client{Transport: p.sender().transport.base()}
 	}
 	return untraced{p.Context}.Value(key)
 }
 
 // authorise returns the request to send: a copy with its authentication. If it fails, it has closed the body.
 func (c *call) authorise() (*http.Request, error) {
-	o := &outgoing{Context: c.req.Context(), endpoint: c.endpoint, transport: c.t}
-	out := c.req.WithContext(o) // not Clone: trailers must stay the map that their sender fills
+	o := &outgoing{c.req.Context(), c.hidden}
+	out := &copied{Request: *c.req.WithContext(o)} // not Clone: trailers must stay the map that their sender fills
 	out.URL = c.url
 	if c.url != c.req.URL {
 		out.Host = "" // that of a relative URL was meant for whoever passes the request on
@@ -334,85 +344,130 @@ func (c *call) authorise() (*http.Request, error) {
 		closeBody(out.Body)
 		return nil, err
 	}
-	return out, nil
+	return &out.Request, nil
 }
 
-func (c *call) authenticate(out *http.Request, o *outgoing) error {
+func (c *call) authenticate(out *copied, o *outgoing) error {
 	if c.need == nothing {
 		return nil
 	}
-	given, err := c.credentials.Retrieve((*providerContext)(o))
+	err := c.retrieve((*providerContext)(o))
+	if err != nil {
+		return err
+	}
+	keys := c.keys
+	out.values[0] = keys.ApplicationKey
+	if c.need == applicationKey {
+		out.Header["X-Ovh-Application"] = out.values[0:1:1]
+		return nil
+	}
+	if c.bearer = keys.AccessToken != ""; !c.bearer || c.mended || c.invalidator() != nil {
+		if err := c.openBody(&out.Request); err != nil {
+			return err
+		}
+	}
+	if c.bearer {
+		out.values[0] = "Bearer " + keys.AccessToken
+		out.Header["Authorization"] = out.values[0:1:1]
+		return nil
+	}
+	out.values[1] = keys.ConsumerKey
+	if out.values[2], out.values[3], err = c.sign(out.Body); err != nil {
+		return err
+	}
+	out.Header["X-Ovh-Application"] = out.values[0:1:1]
+	out.Header["X-Ovh-Consumer"] = out.values[1:2:2]
+	out.Header["X-Ovh-Timestamp"] = out.values[2:3:3]
+	out.Header["X-Ovh-Signature"] = out.values[3:4:4]
+	return nil
+}
+
+// retrieve asks for credentials, and looks them through unless they are the last ones.
+func (c *call) retrieve(ctx context.Context) error {
+	keys := c.checked.Load()
+	if c.constant && keys != nil && c.need == everything {
+		c.keys = keys
+		return nil
+	}
+	given, err := c.credentials.Retrieve(ctx)
 	if err != nil {
 		if _, ours := err.(*localError); ours {
 			return err
 		}
 		return localErrorf("credentials: %w", err)
 	}
-	if c.bearer && given == c.given {
+	if c.bearer && given == c.keys.given {
 		return localErrorf("the access token that the API refused is the only one there is")
 	}
-	c.given = given
-	keys := given
-	if known := c.usable.Load(); known == nil || *known != given || c.need != everything {
-		if keys, err = given.usable(c.need, c.credentials); err != nil {
+	if keys == nil || keys.given != given || c.need != everything {
+		fit, err := given.usable(c.need, c.credentials)
+		if err != nil {
 			return err
 		}
-		if keys == given && c.need == everything {
-			known := given // that given itself stays off the heap
-			c.usable.Store(&known)
+		keys = &checked{given, fit}
+		if c.need == everything {
+			c.checked.Store(keys)
 		}
 	}
-	o.values[0] = keys.ApplicationKey
-	if c.need == applicationKey {
-		out.Header["X-Ovh-Application"] = o.values[0:1:1]
-		return nil
-	}
-	if c.bearer = keys.AccessToken != ""; !c.bearer || c.mended || c.invalidator() != nil {
-		if err := c.openBody(out); err != nil {
-			return err
-		}
-	}
-	if c.bearer {
-		o.values[0] = "Bearer " + keys.AccessToken
-		out.Header["Authorization"] = o.values[0:1:1]
-		return nil
-	}
-	o.values[1] = keys.ConsumerKey
-	if o.values[2], o.values[3], err = c.sign(&keys); err != nil {
-		return err
-	}
-	out.Header["X-Ovh-Application"] = o.values[0:1:1]
-	out.Header["X-Ovh-Consumer"] = o.values[1:2:2]
-	out.Header["X-Ovh-Timestamp"] = o.values[2:3:3]
-	out.Header["X-Ovh-Signature"] = o.values[3:4:4]
+	c.keys = keys
 	return nil
 }
 
-// sign hashes the body first and takes the time last, so that a slow body does not age the signature.
-func (c *call) sign(keys *Credentials) (timestamp, signature string, err error) {
+// sign returns the timestamp and the signature. It takes the time last, so that a slow body does not age the signature.
+func (c *call) sign(sent io.Reader) (timestamp, signature string, err error) {
 	if fips140.Enforced() {
 		return "", "", &localError{ErrFIPS}
 	}
-	s := newSigner(c.req.Context())
-	defer s.free()
-	s.start(keys, cmp.Or(c.req.Method, http.MethodGet), c.url.Scheme, "://", c.hostHeader, c.target)
-	if c.reopen != nil {
-		body, err := c.reopen()
-		if err != nil {
-			closeBody(body)
-		} else {
-			err = s.readBody(body)
-		}
-		if err != nil {
-			bodyFailed(s.ctx)
-			return "", "", err
+	var text []byte
+	if c.reopen == nil {
+		var memory [256]byte // on the stack, and enough for most
+		text = c.appendHead(memory[:0])
+	} else {
+		var memory [maxShort + 256]byte
+		head := c.appendHead(memory[:0])
+		var short bool
+		if text, short = appendShort(head, sent); !short {
+			return c.signStream(head)
 		}
 	}
-	if c.signedAt, c.sentAt, err = read(s.ctx, c.clock); err != nil {
-		return "", "", localErrorf("clock: %w", err)
+	if err := c.readClock(); err != nil {
+		return "", "", err
+	}
+	timestamp, signature = finish(text, c.signedAt)
+	return timestamp, signature, nil
+}
+
+func (c *call) appendHead(b []byte) []byte {
+	method := cmp.Or(c.req.Method, http.MethodGet)
+	return appendHead(b, &c.keys.Credentials, method, c.url.Scheme, "://", c.hostHeader, c.target)
+}
+
+// signStream is sign for a body that is not short.
+func (c *call) signStream(head []byte) (timestamp, signature string, err error) {
+	s := newStream(c.req.Context(), head)
+	defer s.free()
+	body, err := c.reopen()
+	if err != nil {
+		closeBody(body)
+	} else {
+		err = s.readBody(body)
+	}
+	if err != nil {
+		bodyFailed(s.ctx)
+		return "", "", err
+	}
+	if err := c.readClock(); err != nil {
+		return "", "", err
 	}
 	timestamp, signature = s.finish(c.signedAt)
 	return timestamp, signature, nil
+}
+
+func (c *call) readClock() (err error) {
+	if c.signedAt, c.sentAt, err = read(c.req.Context(), c.clock); err != nil {
+		return localErrorf("clock: %w", err)
+	}
+	return nil
 }
 
 // mend looks into a refusal, puts right what it was about if that is the clock or the access token, and reports whether to send
@@ -441,7 +496,7 @@ func (c *call) dropToken(resp *http.Response) bool {
 	if p == nil {
 		return false
 	}
-	p.Invalidate(c.given)
+	p.Invalidate(c.keys.given)
 	c.t.log(c.req.Context(), "access token dropped: the API refused it")
 	c.look(resp) // to its end, so that the connection can be used again
 	return true
@@ -538,7 +593,10 @@ func (c *call) finish(resp *http.Response, err error) (*http.Response, error) {
 		closeBody(resp.Body)
 		return nil, done
 	}
-	if location := resp.Header.Get("Location"); location != "" && c.url != c.req.URL {
+	if c.url == c.req.URL {
+		return resp, nil
+	}
+	if location := resp.Header.Get("Location"); location != "" {
 		// http.Client resolves a redirect against the URL it knows, which has no host.
 		if u, err := c.url.Parse(location); err == nil {
 			resp.Header = resp.Header.Clone()

@@ -181,6 +181,7 @@ func TestRefusals(t *testing.T) {
 		{"plain http endpoint", "http://eu.api.ovh.com/1.0", newRequest(t, "GET", "/me", nil), shared, ovhauth.ErrPlainHTTP, "https"},
 		{"plain http URL", ovhauth.EU, newRequest(t, "GET", "http://eu.api.ovh.com/1.0/me", nil), shared, ovhauth.ErrPlainHTTP, "https"},
 		{"plain http, other port", ovhauth.EU, newRequest(t, "GET", "http://EU.api.ovh.com:8080/", nil), shared, ovhauth.ErrPlainHTTP, "https"},
+		{"plain http, in capitals", ovhauth.EU, &http.Request{URL: &url.URL{Scheme: "HTTP", Host: "eu.api.ovh.com", Path: "/1.0/me"}}, shared, ovhauth.ErrPlainHTTP, "https"},
 		{"opaque", ovhauth.EU, &http.Request{URL: opaque}, shared, nil, "opaque"},
 		{"opaque, relative", ovhauth.EU, newRequest(t, "GET", "mailto:a@b.c", nil), shared, nil, "no host"},
 		{"opaque, the endpoint's scheme", ovhauth.EU, newRequest(t, "GET", "https:opaque", nil), shared, nil, "opaque"},
@@ -240,8 +241,14 @@ func TestKeysAreTrimmed(t *testing.T) {
 	if _, err := transport.RoundTrip(newRequest(t, "GET", "/auth", nil)); err != nil {
 		t.Fatal(err)
 	}
-	if got := base.last().Header.Get("X-Ovh-Signature"); got != "$1$e9556054b6309771395efa467c22e627407461ad" {
-		t.Errorf("signature %s", got)
+	if h := base.last().Header; h.Get("X-Ovh-Signature") != "$1$e9556054b6309771395efa467c22e627407461ad" ||
+		h.Get("X-Ovh-Application") != shared.ApplicationKey || h.Get("X-Ovh-Consumer") != shared.ConsumerKey {
+		t.Errorf("sent %v", h)
+	}
+	padded.AccessToken = " \n" // is none
+	transport = &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: padded, Base: base}
+	if _, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || !slices.Equal(authentication(base.last().Header), signed) {
+		t.Errorf("sent %v, %v", base.last().Header, err)
 	}
 	transport = &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: ovhauth.Credentials{AccessToken: " token\n"}, Base: base}
 	if _, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil {
@@ -260,6 +267,18 @@ func TestTokenIsNoApplicationKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := transport.RoundTrip(newRequest(t, "POST", "/auth/credential", nil)); !errors.Is(err, ovhauth.ErrMissingCredentials) || len(base.requests) != 1 {
+		t.Errorf("%v, %d sent", err, len(base.requests))
+	}
+}
+
+// An application key that has been found good is no set of keys to sign with.
+func TestApplicationKeyDoesNotSign(t *testing.T) {
+	base := &recorder{}
+	transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: ovhauth.Credentials{ApplicationKey: "a"}, Base: base}
+	if _, err := transport.RoundTrip(newRequest(t, "POST", "/auth/credential", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); !errors.Is(err, ovhauth.ErrMissingCredentials) || len(base.requests) != 1 {
 		t.Errorf("%v, %d sent", err, len(base.requests))
 	}
 }
@@ -283,7 +302,8 @@ func TestForeignHeadersAreReplaced(t *testing.T) {
 		{"/me", ovhauth.Credentials{AccessToken: "token"}, t.Context(), bearer},
 		{"/me", ovhauth.Credentials{}, unsigned, nil},
 		{"/auth/time", ovhauth.Credentials{}, t.Context(), nil},
-		{"https://example.org/", shared, t.Context(), bearer}, // the caller's own Authorization
+		{"https://example.org/", shared, t.Context(), bearer},  // the caller's own Authorization
+		{"ftp://eu.api.ovh.com/", shared, t.Context(), bearer}, // of another Base's, perhaps
 	} {
 		base := &recorder{}
 		req := newRequest(t, "GET", test.url, nil).WithContext(test.ctx)
@@ -416,6 +436,15 @@ func TestRedirects(t *testing.T) {
 				t.Errorf("the answer's own header was changed: %v", base.relay)
 			}
 		})
+	}
+
+	// http.Client can resolve the redirect of a URL that has a host, and a proxy may want it as it is.
+	for url, want := range map[string]string{me: "you", "/me": "https://eu.api.ovh.com/1.0/you"} {
+		base := baseFunc(func(*http.Request) (*http.Response, error) { return answer(302, "", "Location", "you"), nil })
+		resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(newRequest(t, "GET", url, nil))
+		if err != nil || resp.Header.Get("Location") != want {
+			t.Errorf("GET %s: %v, %v, want Location %s", url, resp, err, want)
+		}
 	}
 
 	// Without a host, and not of this endpoint any more: nobody signs it, and Base is told where it goes.
