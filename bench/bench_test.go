@@ -8,7 +8,7 @@ import (
 
 func BenchmarkAll(b *testing.B) {
 	for _, c := range Comparisons() {
-		for _, p := range append([]Peer{{Name: "ours", Do: c.Ours}}, c.Peers...) {
+		for _, p := range c.contenders() {
 			b.Run(c.Shape+"/"+p.Name, func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
@@ -19,18 +19,16 @@ func BenchmarkAll(b *testing.B) {
 	}
 }
 
-// BenchmarkParallel is for -cpu 1,2: what shares nothing takes half the time on two.
+// BenchmarkParallel is for -cpu 1,2.
 func BenchmarkParallel(b *testing.B) {
-	for _, c := range Comparisons()[:1] {
-		for _, p := range append([]Peer{{Name: "ours", Do: c.Ours}}, c.Peers...) {
-			b.Run(c.Shape+"/"+p.Name, func(b *testing.B) {
-				b.RunParallel(func(pb *testing.PB) {
-					for pb.Next() {
-						p.Do()
-					}
-				})
+	for _, p := range Comparisons()[0].contenders() {
+		b.Run(p.Name, func(b *testing.B) {
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					p.Do()
+				}
 			})
-		}
+		})
 	}
 }
 

@@ -1,7 +1,7 @@
 // Report measures ovhauth beside its peers, prints a table of the ratios, and writes report.json and report.svg.
 //
-// Contenders take turns, round by round, and each figure is the median of the ratios within a round, with the quartiles: the
-// absolute times of a machine that does other things as well mean nothing.
+// Contenders take turns, round by round, and a ratio is the median of those within a round, with an interval for that median: the
+// absolute times of a machine that does other things as well mean nothing. Counts are of one run.
 package main
 
 import (
@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -23,7 +24,7 @@ import (
 )
 
 func main() {
-	short := flag.Bool("short", false, "measure for half a minute, not for three")
+	short := flag.Bool("short", false, "measure for a minute, not for four, and write nothing")
 	smoke := flag.Bool("smoke", false, "run everything once, judge nothing, write nothing")
 	only := flag.String("only", "", "measure only shapes that contain this, and write nothing")
 	dir := flag.String("o", ".", "where to write report.json and report.svg")
@@ -34,28 +35,45 @@ func main() {
 		fmt.Println(bench.Stream(*stream, flag.Arg(0)))
 		return
 	}
-	r := run{only: *only, work: bench.Effort{Slice: time.Millisecond, Rounds: 1001},
-		network: bench.Effort{Slice: 20 * time.Millisecond, Rounds: 201},
-		file:    64 << 20, fileRounds: 31, stream: 1 << 30, latency: 50 * time.Millisecond, calls: 100, signatures: 200_000}
+	r := run{only: *only, work: bench.Effort{Slice: 20 * time.Millisecond, Rounds: 151},
+		network: bench.Effort{Slice: 20 * time.Millisecond, Rounds: 501},
+		file:    64 << 20, fileRounds: 31, stream: 1 << 30, latency: 50 * time.Millisecond, calls: 100, signatures: 100_000}
 	switch {
 	case *smoke:
 		once := bench.Effort{Rounds: 1}
 		r = run{only: *only, work: once, network: once,
 			file: 1 << 20, fileRounds: 1, stream: 1 << 20, latency: time.Millisecond, calls: 2, signatures: 100}
 	case *short:
-		r.work.Rounds, r.network.Rounds, r.fileRounds = 201, 41, 7
+		r.work.Rounds, r.network.Rounds, r.fileRounds = 31, 61, 7
 	}
 	r.all()
+	found := report{time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, processor(), r.rows}
 	if *smoke {
+		found.table(io.Discard)
+		found.draw()
 		return
 	}
-	table(os.Stdout, r.rows)
-	if *only == "" {
-		data, err := json.MarshalIndent(r.rows, "", "\t")
+	found.table(os.Stdout)
+	if *only == "" && !*short {
+		data, err := json.MarshalIndent(found, "", "\t")
 		check(err)
 		check(os.WriteFile(filepath.Join(*dir, "report.json"), append(data, '\n'), 0o644))
-		check(os.WriteFile(filepath.Join(*dir, "report.svg"), draw(r.rows), 0o644))
+		check(os.WriteFile(filepath.Join(*dir, "report.svg"), found.draw(), 0o644))
 	}
+}
+
+// report is what was found, and where.
+type report struct {
+	Date, Go, Platform, Processor string
+	Rows                          []bench.Row
+}
+
+// processor is what Linux calls it.
+func processor() string {
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	_, name, _ := strings.Cut(string(info), "model name")
+	name, _, _ = strings.Cut(name, "\n")
+	return strings.Trim(name, "\t :")
 }
 
 type run struct {
@@ -85,22 +103,24 @@ func (r *run) all() {
 	for _, c := range bench.Comparisons() {
 		r.step(c.Shape, func() []bench.Row {
 			rows := r.work.Compare(c)
-			switch {
-			case c.Shape == "GET":
-				rows = append(rows, bench.Allocations(c, 6, 1126)...)
-			case strings.HasPrefix(c.Shape, "POST "):
-				rows = append(rows, bench.Allocations(c, 8, 1331)...)
+			if c.Allocs > 0 {
+				rows = append(rows, bench.Allocations(c)...)
 			}
 			return rows
 		})
 	}
-	r.step("GET on every core at once", func() []bench.Row { return []bench.Row{bench.Contention(r.signatures)} })
+	r.step("GET on two cores", func() []bench.Row {
+		c := bench.Comparisons()[0]
+		c.Peers = c.Peers[:1]
+		return r.work.Scaling(c)
+	})
+	r.step("GET on every core at once", func() []bench.Row { return bench.Contention(r.signatures) })
 	r.step("PUT a 64 MiB file", func() []bench.Row {
 		path := sparse(r.file)
 		defer os.Remove(path)
 		c := bench.File(path)
 		rows := bench.Effort{Rounds: r.fileRounds}.Compare(c)
-		return append(rows, bench.Allocated(c, 64<<10))
+		return append(rows, bench.Allocated(c))
 	})
 	r.step("stream a 1 GiB file", r.peak)
 
@@ -142,20 +162,19 @@ func sparse(size int64) string {
 }
 
 // table prints Markdown.
-func table(w io.Writer, rows []bench.Row) {
-	fmt.Fprintln(w, "| shape | beside | target | measured | quartiles | |\n|---|---|---|---|---|---|")
-	for _, r := range rows {
-		target, quartiles, verdict := "", "", ""
-		if r.Bound != "" {
-			target, verdict = r.Bound+" "+figure(r, r.Target), "misses"
-			if r.Holds() {
-				verdict = "holds"
-			}
+func (r report) table(w io.Writer) {
+	fmt.Fprintln(w, "| shape | beside | target | measured | 95 % interval | quartiles | |\n|---|---|---|---|---|---|---|")
+	for _, row := range r.Rows {
+		target, interval, quartiles := "", "", ""
+		if row.Bound != "" {
+			target = row.Bound + " " + figure(row, row.Target)
 		}
-		if r.Q1 != r.Q3 {
-			quartiles = figure(r, r.Q1) + " – " + figure(r, r.Q3)
+		if row.High != 0 {
+			interval = figure(row, row.Low) + " – " + figure(row, row.High)
+			quartiles = figure(row, row.Q1) + " – " + figure(row, row.Q3)
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s |\n", r.Shape, r.Beside, target, figure(r, r.Value), quartiles, verdict)
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s |\n",
+			row.Shape, row.Beside, target, figure(row, row.Value), interval, quartiles, row.Verdict())
 	}
 }
 

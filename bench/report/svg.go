@@ -4,64 +4,71 @@ import (
 	"bytes"
 	"fmt"
 	"html"
-	"math"
 
 	"example.com/ovhauth/bench"
 )
 
-// The chart has a line for each ratio with a target: a dot at the median, a bar from quartile to quartile, a tick at the target.
+// The chart has a line for each ratio with a target: a dot at the median, in a bar from quartile to quartile. Its axis is the ratio
+// divided by its target, or the other way round where more is better: left of 1 the target is reached.
 const (
 	lineHeight = 22
 	left       = 330 // of the axis
-	width      = 460 // of the axis
-	lowest     = 0.001
-	highest    = 2.0
+	width      = 400 // of the axis
+	farthest   = 1.6
 )
 
-// x is where a ratio stands on the axis, which is logarithmic.
-func x(ratio float64) float64 {
-	ratio = min(max(ratio, lowest), highest)
-	return left + width*math.Log(ratio/lowest)/math.Log(highest/lowest)
+// x is where a share of the target stands on the axis.
+func x(share float64) float64 { return left + width*min(share, farthest)/farthest }
+
+// share is what v is of row's target.
+func share(row bench.Row, v float64) float64 {
+	if row.Bound == "≥" {
+		return row.Target / v
+	}
+	return v / row.Target
 }
 
 // draw returns the chart as an SVG that follows the reader's colour scheme.
-func draw(rows []bench.Row) []byte {
+func (r report) draw() []byte {
 	var shown []bench.Row
-	for _, r := range rows {
-		if r.Unit == "×" && r.Bound != "" {
-			shown = append(shown, r)
+	for _, row := range r.Rows {
+		if row.Unit == "×" && row.Bound != "" {
+			shown = append(shown, row)
 		}
 	}
 	var b bytes.Buffer
-	height := 70 + lineHeight*len(shown)
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 940 %d" font-family="system-ui,sans-serif" font-size="13">
-<title>ovhauth beside its peers: ratios, and what they must reach</title>
+	height := 100 + lineHeight*len(shown)
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000 %d" font-family="system-ui,sans-serif" font-size="13">
+<title>ovhauth beside its peers: ratios, as shares of what they must reach</title>
 <style>
-text { fill: #1f2328 } .soft { fill: #59636e } .line { stroke: #d1d9e0 } .tick { stroke: #1f2328; stroke-width: 2 }
-.holds { fill: #1a7f37 } .misses { fill: #bc4c00 } .spread { opacity: .35 }
+text { fill: #1f2328 } .soft { fill: #59636e } .line { stroke: #d1d9e0 } .target { stroke: #1f2328; stroke-width: 2 }
+.holds { fill: #1a7f37 } .misses { fill: #bc4c00 } .even { fill: #9a6700 } .spread { opacity: .35 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #f0f6fc } .soft { fill: #9198a1 } .line { stroke: #3d444d } .tick { stroke: #f0f6fc }
-  .holds { fill: #3fb950 } .misses { fill: #f0883e }
+  text { fill: #f0f6fc } .soft { fill: #9198a1 } .line { stroke: #3d444d } .target { stroke: #f0f6fc }
+  .holds { fill: #3fb950 } .misses { fill: #f0883e } .even { fill: #d29922 }
 }
 </style>
-<text x="10" y="20" class="soft">ours ÷ theirs: dot = median, bar = quartiles, tick = target (time: at most; requests/s: at least)</text>
-`, height)
-	for _, at := range []float64{0.001, 0.01, 0.1, 1} {
-		fmt.Fprintf(&b, `<line class="line" x1="%.1f" x2="%.1f" y1="34" y2="%d"/>`, x(at), x(at), height-30)
-		fmt.Fprintf(&b, `<text class="soft" x="%.1f" y="%d" text-anchor="middle">%g</text>`+"\n", x(at), height-12, at)
-	}
-	for i, r := range shown {
-		y := 46 + lineHeight*i
-		class := "misses"
-		if r.Holds() {
-			class = "holds"
+<text x="10" y="20" class="soft">Time of ovhauth ÷ time of the peer, or requests/s ÷ requests/s: dot = median, bar = quartiles. The line is the target;</text>
+<text x="10" y="38" class="soft">a dot left of it has reached it, wherever more or less is better. %s, %s, %s, %s.</text>
+`, height, r.Date, r.Go, r.Platform, html.EscapeString(r.Processor))
+	for _, at := range []float64{0, 0.5, 1, 1.5} {
+		class := "line"
+		if at == 1 {
+			class = "target"
 		}
+		fmt.Fprintf(&b, `<line class="%s" x1="%.1f" x2="%.1f" y1="54" y2="%d"/>`, class, x(at), x(at), height-32)
+		fmt.Fprintf(&b, `<text class="soft" x="%.1f" y="%d" text-anchor="middle">%g × target</text>`+"\n", x(at), height-14, at)
+	}
+	for i, row := range shown {
+		y := 66 + lineHeight*i
+		class := map[string]string{"holds": "holds", "misses": "misses", "on the line": "even"}[row.Verdict()]
+		from, to := x(share(row, row.Q1)), x(share(row, row.Q3))
 		fmt.Fprintf(&b, `<text x="10" y="%d">%s <tspan class="soft">/ %s</tspan></text>`,
-			y+4, html.EscapeString(r.Shape), html.EscapeString(r.Beside))
-		fmt.Fprintf(&b, `<rect class="%s spread" x="%.1f" y="%d" width="%.1f" height="8" rx="4"/>`, class, x(r.Q1), y-4, x(r.Q3)-x(r.Q1))
-		fmt.Fprintf(&b, `<line class="tick" x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>`, x(r.Target), x(r.Target), y-7, y+7)
-		fmt.Fprintf(&b, `<circle class="%s" cx="%.1f" cy="%d" r="4"/>`, class, x(r.Value), y)
-		fmt.Fprintf(&b, `<text x="810" y="%d">%.3g <tspan class="soft">%s %g</tspan></text>`+"\n", y+4, r.Value, r.Bound, r.Target)
+			y+4, html.EscapeString(row.Shape), html.EscapeString(row.Beside))
+		fmt.Fprintf(&b, `<rect class="%s spread" x="%.1f" y="%d" width="%.1f" height="8" rx="4"/>`, class, min(from, to), y-4, max(from, to)-min(from, to))
+		fmt.Fprintf(&b, `<circle class="%s" cx="%.1f" cy="%d" r="4"/>`, class, x(share(row, row.Value)), y)
+		fmt.Fprintf(&b, `<text x="745" y="%d">%s <tspan class="soft">(target %s %s) %s</tspan></text>`+"\n",
+			y+4, figure(row, row.Value), row.Bound, figure(row, row.Target), row.Verdict())
 	}
 	b.WriteString("</svg>\n")
 	return b.Bytes()
