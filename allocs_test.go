@@ -37,7 +37,7 @@ func TestAllocations(t *testing.T) {
 	}{
 		{"GET", sign, http.MethodGet, "https://eu.api.ovh.com/1.0/me", 0, 6, 1126},
 		{"GET by keys that are to be trimmed", untrimmed, http.MethodGet, "https://eu.api.ovh.com/1.0/me", 0, 6, 1126},
-		{"relative GET", sign, http.MethodGet, "/me", 0, 8, 1280},
+		{"relative GET", sign, http.MethodGet, "/me", 0, 7, 1280},
 		{"POST 1 KiB", sign, http.MethodPost, "https://eu.api.ovh.com/1.0/me", 1 << 10, 6, 1126},
 		{"POST 64 KiB", sign, http.MethodPost, "https://eu.api.ovh.com/1.0/me", 64 << 10, 8, 1331},
 		{"POST 1 MiB", sign, http.MethodPost, "https://eu.api.ovh.com/1.0/me", 1 << 20, 8, 1331},

@@ -159,6 +159,7 @@ type call struct {
 	req *http.Request // the caller's, which nobody may touch
 	*setup
 
+	ctx        *outgoing
 	url        *url.URL // absolute
 	hostHeader string   // as it will be sent
 	target     string   // path and query, as the request line will say them
@@ -201,7 +202,8 @@ func (c *call) route() (err error) {
 		if u.Scheme != "" && u.Scheme != c.scheme {
 			return localErrorf("a URL with scheme %s: but no host; write the path alone, such as /me", u.Scheme)
 		}
-		c.url, c.hostHeader = new(url.URL), ""
+		r := &relative{outgoing: outgoing{ctx, c.hidden}}
+		c.ctx, c.url, c.hostHeader = &r.outgoing, &r.url, ""
 		c.target = c.resolve(u, c.url)
 	} else if u.Scheme != c.scheme && strings.EqualFold(u.Scheme, "http") && c.hasName(u) && !isLoopback(u.Hostname()) {
 		return localErrorf("http://%s: %w", u.Host, ErrPlainHTTP)
@@ -209,6 +211,9 @@ func (c *call) route() (err error) {
 	if u.Host != "" && !c.owns(u) || c.strayed() {
 		c.foreign = true
 		return nil
+	}
+	if c.ctx == nil {
+		c.ctx = &outgoing{ctx, c.hidden}
 	}
 	if c.hostHeader == "" {
 		c.hostHeader = c.url.Host
@@ -298,6 +303,12 @@ type outgoing struct {
 	sender          func() *setup // see setup.hidden
 }
 
+// relative is the context of a request whose URL has no host, and the URL that it is sent to, in one allocation.
+type relative struct {
+	outgoing
+	url url.URL
+}
+
 // copied is the request to send, with the memory for its four headers' values in the same allocation. The context has no part in
 // it: whoever keeps a context would keep the body too, and show the keys.
 type copied struct {
@@ -326,8 +337,7 @@ func (p *providerContext) Value(key any) any {
 
 // authorise returns the request to send: a copy with its authentication. If it fails, it has closed the body.
 func (c *call) authorise() (*http.Request, error) {
-	o := &outgoing{c.req.Context(), c.hidden}
-	out := &copied{Request: *c.req.WithContext(o)} // not Clone: trailers must stay the map that their sender fills
+	out := &copied{Request: *c.req.WithContext(c.ctx)} // not Clone: trailers must stay the map that their sender fills
 	out.URL = c.url
 	if c.url != c.req.URL {
 		out.Host = "" // that of a relative URL was meant for whoever passes the request on
@@ -336,8 +346,8 @@ func (c *call) authorise() (*http.Request, error) {
 	if c.mended {
 		out.Body = nil // the first copy's, and closed
 	}
-	err := c.authenticate(out, o)
-	if done := o.Err(); done != nil {
+	err := c.authenticate(out)
+	if done := c.ctx.Err(); done != nil {
 		err = done
 	}
 	if err != nil {
@@ -347,11 +357,11 @@ func (c *call) authorise() (*http.Request, error) {
 	return &out.Request, nil
 }
 
-func (c *call) authenticate(out *copied, o *outgoing) error {
+func (c *call) authenticate(out *copied) error {
 	if c.need == nothing {
 		return nil
 	}
-	err := c.retrieve((*providerContext)(o))
+	err := c.retrieve((*providerContext)(c.ctx))
 	if err != nil {
 		return err
 	}
