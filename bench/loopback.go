@@ -48,7 +48,10 @@ func Loopback() (all []Comparison, stop func()) {
 				Goroutines: goroutines,
 				Rate:       true,
 				Ours:       get(&http.Client{Transport: transport}, endpoint+"/me", nil),
-				Peers:      []Peer{{"a plain client", get(&http.Client{Transport: base}, endpoint+"/me", constant), 0.97}},
+				Peers: []Peer{
+					{"a plain client", get(&http.Client{Transport: base}, endpoint+"/me", constant), 0.97},
+					{"the floor", get(&http.Client{Transport: floor(base)}, endpoint+"/me", nil), 0},
+				},
 			})
 		}
 		if s.protocol != "HTTP/1.1" {
