@@ -96,6 +96,11 @@ func TestNothingPrintsAKey(t *testing.T) {
 	}
 }
 
+type withKeys struct {
+	context.Context
+	Keys ovhauth.Credentials
+}
+
 // A Base sees the headers it sends; its context shows no more than that, and not even that.
 func TestOutgoingContextPrintsNoKey(t *testing.T) {
 	keys := ovhauth.Credentials{ApplicationKey: "hunter2a", ApplicationSecret: "hunter2s", ConsumerKey: "hunter2c"}
@@ -120,8 +125,13 @@ func TestOutgoingContextPrintsNoKey(t *testing.T) {
 	base := baseFunc(func(req *http.Request) (*http.Response, error) { look(req.Context()); return answer(200, ""), nil })
 	for _, provider := range []ovhauth.CredentialProvider{keys,
 		ovhauth.CredentialFunc(func(ctx context.Context) (ovhauth.Credentials, error) { look(ctx); return keys, nil })} {
-		if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: provider, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil {
-			t.Fatal(err)
+		for _, ctx := range []context.Context{ // the caller's may hold keys, and hide them as well as it can
+			t.Context(), context.WithValue(t.Context(), withKeys{}, keys), &withKeys{t.Context(), keys},
+		} {
+			req := newRequest(t, "GET", "/me", nil).WithContext(ctx)
+			if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: provider, Base: base}).RoundTrip(req); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if got := fmt.Sprint(&ovhauth.Transport{Endpoint: ovhauth.EU}); got != `&ovhauth.Transport{Endpoint:"https://eu.api.ovh.com/1.0"}` {

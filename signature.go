@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"hash"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -31,7 +32,11 @@ func Sign(c Credentials, method, url string, body []byte, t time.Time) string {
 
 // appendHead appends what is signed before the body. It takes the URL in parts, so that nobody has to join them.
 func appendHead(b []byte, c *Credentials, method string, url ...string) []byte {
-	b = append(append(b, c.ApplicationSecret...), '+')
+	n := len(c.ApplicationSecret) + len(c.ConsumerKey) + len(method) + 64 // for all that is short
+	for _, part := range url {
+		n += len(part)
+	}
+	b = append(append(slices.Grow(b, n), c.ApplicationSecret...), '+')
 	b = append(append(b, c.ConsumerKey...), '+')
 	b = append(append(b, method...), '+')
 	for _, part := range url {
@@ -57,14 +62,14 @@ func spell(digits []byte, sum [sha1.Size]byte) (timestamp, signature string) {
 	return both[:len(digits)], both[len(digits):]
 }
 
-// stream hashes what is signed if its body is not at hand as a whole: the head, then the body written to it, then finish. It is
-// an [io.Writer] that stops when its context ends.
+// stream hashes what is signed without copying its body: the head, then the body written to it, then finish. It is an
+// [io.Writer] that stops when its context ends.
 type stream struct {
 	ctx  context.Context
 	hash hash.Hash
 	sum  [sha1.Size]byte
 	tail [64]byte       // what is signed after the body, and then the headers
-	buf  [32 << 10]byte // for copying the body
+	buf  [32 << 10]byte // for the head, then for reading the body
 }
 
 var streams = sync.Pool{New: func() any { return &stream{hash: sha1.New()} }}

@@ -59,8 +59,8 @@ type setup struct {
 	credentials CredentialProvider
 	constant    bool // always the same credentials
 	clock       Clock
-	checked     atomic.Pointer[checked] // the last ones
-	hidden      func() *setup           // this one, for a context to hold: fmt would follow a pointer there, to the keys
+	checked     atomic.Pointer[checked] // the last that a request with need of everything was made with
+	hidden      func() *setup           // this one, for a context to hold: in another's field, fmt follows pointers to the keys
 }
 
 // checked are credentials that were looked through and found fit for the request.
@@ -159,11 +159,11 @@ type call struct {
 	req *http.Request // the caller's, which nobody may touch
 	*setup
 
-	ctx        *outgoing
-	url        *url.URL // absolute
-	hostHeader string   // as it will be sent
-	target     string   // path and query, as the request line will say them
-	foreign    bool     // of another origin, or sent here by one
+	ctx        *outgoing // of each time that it is sent to the endpoint
+	url        *url.URL  // absolute
+	hostHeader string    // as it will be sent
+	target     string    // path and query, as the request line will say them
+	foreign    bool      // of another origin, or sent here by one
 	need       need
 
 	keys     *checked                      // from retrieve
@@ -300,7 +300,7 @@ func (c *call) pass() (*http.Response, error) {
 // outgoing is the context of a request sent to the endpoint. It tells a Transport below that the request is signed, and for whom.
 type outgoing struct {
 	context.Context               // the caller's
-	sender          func() *setup // see setup.hidden
+	sender          func() *setup // setup.hidden
 }
 
 // relative is the context of a request whose URL has no host, and the URL that it is sent to, in one allocation.
@@ -309,8 +309,11 @@ type relative struct {
 	url url.URL
 }
 
+// Format keeps fmt from following the caller's context further than it would by itself, to what that one would not show.
+func (o *outgoing) Format(f fmt.State, _ rune) { io.WriteString(f, "ovhauth.outgoing") }
+
 // copied is the request to send, with the memory for its four headers' values in the same allocation. The context has no part in
-// it: whoever keeps a context would keep the body too, and show the keys.
+// it: whoever keeps a context, as providers do, would keep the body too, and show the keys.
 type copied struct {
 	http.Request
 	values [4]string
@@ -327,6 +330,9 @@ func (o *outgoing) Value(key any) any {
 
 // providerContext is the context that a provider is asked in: the caller's, and in it the client to get access tokens with.
 type providerContext outgoing
+
+// Format is that of outgoing.
+func (p *providerContext) Format(f fmt.State, verb rune) { (*outgoing)(p).Format(f, verb) }
 
 func (p *providerContext) Value(key any) any {
 	if key == oauth2.HTTPClient { // made only for those who ask

@@ -283,6 +283,29 @@ func TestApplicationKeyDoesNotSign(t *testing.T) {
 	}
 }
 
+// The values of the headers share their memory, but do not run into each other, nor into the caller's.
+func TestHeadersHaveRoomOfTheirOwn(t *testing.T) {
+	req := newRequest(t, "GET", "/me", nil)
+	req.Header["Accept"] = []string{"a", "the caller's"}[:1]
+	base := baseFunc(func(r *http.Request) (*http.Response, error) {
+		for _, name := range []string{"Accept", "X-Ovh-Application", "X-Ovh-Consumer", "X-Ovh-Timestamp", "X-Ovh-Signature"} {
+			r.Header.Add(name, "more") // which no Base should
+		}
+		for name, values := range r.Header {
+			if len(values) != 2 || values[0] == "more" {
+				t.Errorf("%s: %q", name, values)
+			}
+		}
+		return answer(200, ""), nil
+	})
+	if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(req); err != nil {
+		t.Fatal(err)
+	}
+	if got := req.Header["Accept"][:2][1]; got != "the caller's" {
+		t.Errorf("the caller's header says %s", got)
+	}
+}
+
 // The five headers are the Transport's own at its endpoint, in any spelling; at any other origin the four must not be seen.
 func TestForeignHeadersAreReplaced(t *testing.T) {
 	dirty := func() http.Header {

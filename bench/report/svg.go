@@ -49,7 +49,7 @@ text { fill: #1f2328 } .soft { fill: #59636e } .line { stroke: #d1d9e0 } .target
 }
 </style>
 <text x="10" y="20" class="soft">Time of ovhauth ÷ time of the peer, or requests/s ÷ requests/s: dot = median, bar = quartiles. The line is the target;</text>
-<text x="10" y="38" class="soft">a dot left of it has reached it, whether less is better or more. %s, %s, %s, %s.</text>
+<text x="10" y="38" class="soft">left of it, it is reached, whether less is better or more; on the line: within the error of the median. %s, %s, %s, %s.</text>
 `, height, r.Date, r.Go, r.Platform, html.EscapeString(r.Processor))
 	for _, at := range []float64{0, 0.5, 1, 1.5} {
 		class := "line"
