@@ -303,14 +303,14 @@ type outgoing struct {
 	sender          func() *setup // setup.hidden
 }
 
+// Format keeps fmt from following the caller's context further than it would by itself, to what that one would not show.
+func (o *outgoing) Format(f fmt.State, _ rune) { io.WriteString(f, "ovhauth.outgoing") }
+
 // relative is the context of a request whose URL has no host, and the URL that it is sent to, in one allocation.
 type relative struct {
 	outgoing
 	url url.URL
 }
-
-// Format keeps fmt from following the caller's context further than it would by itself, to what that one would not show.
-func (o *outgoing) Format(f fmt.State, _ rune) { io.WriteString(f, "ovhauth.outgoing") }
 
 // copied is the request to send, with the memory for its four headers' values in the same allocation. The context has no part in
 // it: whoever keeps a context, as providers do, would keep the body too, and show the keys.
