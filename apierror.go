@@ -27,10 +27,10 @@ var (
 
 // What this package refuses by itself, before anything is sent: targets for [errors.Is] on an error of [Transport].
 var (
-	ErrMissingCredentials = errors.New("missing credentials")
-	ErrBodyTooLarge       = errors.New("request body without GetBody is larger than 32 MiB; set GetBody, so that it can be signed without holding it")
-	ErrPlainHTTP          = errors.New("plain http would show the keys to the network; use https")
-	ErrFIPS               = errors.New("GODEBUG=fips140=only forbids SHA-1, which the API's signature is made of; use an OAuth2 service account or an access token")
+	ErrMissingCredentials = errors.New("ovhauth: missing credentials")
+	ErrBodyTooLarge       = errors.New("ovhauth: request body without GetBody is larger than 32 MiB; set GetBody, so that it can be signed without holding it")
+	ErrPlainHTTP          = errors.New("ovhauth: plain http would show the keys to the network; use https")
+	ErrFIPS               = errors.New("ovhauth: GODEBUG=fips140=only forbids SHA-1, which the API's signature is made of; use an OAuth2 service account or an access token")
 )
 
 // APIError is an answer of the API other than 2xx, as [CheckResponse] reads it.
@@ -180,15 +180,21 @@ func oneLine(s string) string {
 	return s
 }
 
-// localError is an error of this package's own making. RetryTransport does not retry it.
-type localError struct{ err error }
+// permanentError is an error that sending the request again cannot help: RetryTransport and CheckRetry return it at once.
+type permanentError struct{ err error }
 
-func (e *localError) Error() string { return "ovhauth: " + e.err.Error() }
-func (e *localError) Unwrap() error { return e.err }
+// Error has the package's name once, in front, also where an error of this package is wrapped in another.
+func (e *permanentError) Error() string {
+	return prefix + strings.ReplaceAll(e.err.Error(), prefix, "")
+}
+
+const prefix = "ovhauth: "
+
+func (e *permanentError) Unwrap() error { return e.err }
 
 // Timeout lets [url.Error] and os.IsTimeout see that a deadline is behind it.
-func (e *localError) Timeout() bool { return errors.Is(e.err, context.DeadlineExceeded) }
+func (e *permanentError) Timeout() bool { return errors.Is(e.err, context.DeadlineExceeded) }
 
-func localErrorf(format string, args ...any) error {
-	return &localError{fmt.Errorf(format, args...)}
+func permanentErrorf(format string, args ...any) error {
+	return &permanentError{fmt.Errorf(format, args...)}
 }

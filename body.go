@@ -54,7 +54,7 @@ func hold(ctx context.Context, body io.ReadCloser, length int64) ([]byte, error)
 	var b bytes.Buffer
 	if length > maxHeld {
 		body.Close()
-		return nil, &localError{ErrBodyTooLarge}
+		return nil, &permanentError{ErrBodyTooLarge}
 	}
 	b.Grow(int(max(length, 0)) + bytes.MinRead)
 	err := readAndClose(ctx, body, func(r io.Reader) error {
@@ -62,7 +62,7 @@ func hold(ctx context.Context, body io.ReadCloser, length int64) ([]byte, error)
 		return err
 	})
 	if err == nil && b.Len() > maxHeld {
-		err = &localError{ErrBodyTooLarge}
+		err = &permanentError{ErrBodyTooLarge}
 	}
 	return b.Bytes(), err
 }

@@ -124,7 +124,7 @@ func RequestConsumerKey(ctx context.Context, client *http.Client, r ConsumerKeyR
 	}
 	for _, rule := range in.AccessRules {
 		if rule.Method == "" || !strings.HasPrefix(rule.Path, "/") {
-			return nil, localErrorf("access rule %q %q: it takes a method, and a path that begins with a slash", rule.Method, rule.Path)
+			return nil, permanentErrorf("access rule %q %q: it takes a method, and a path that begins with a slash", rule.Method, rule.Path)
 		}
 	}
 	var key PendingKey
@@ -225,7 +225,7 @@ func askError(method, path string, err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // it says method and path already
 	}
-	if _, ok := errors.AsType[*localError](err); ok {
+	if _, ok := errors.AsType[*permanentError](err); ok {
 		return err
 	}
 	if isUnroutable(err) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -23,6 +24,7 @@ type Credentials struct {
 	ApplicationKey, ApplicationSecret, ConsumerKey string
 
 	AccessToken string
+	Expires     time.Time `json:",omitzero"` // of AccessToken; zero means unknown
 }
 
 // Retrieve returns c: a literal is its own [CredentialProvider]. The error is always nil.
@@ -113,7 +115,7 @@ func (s source) kind() (kind []string, err error) {
 		}
 	}
 	if len(named) > 1 {
-		return nil, localErrorf("%s has credentials of more than one kind: %s; leave one", s.name, strings.Join(named, ", "))
+		return nil, permanentErrorf("%s has credentials of more than one kind: %s; leave one", s.name, strings.Join(named, ", "))
 	}
 	return kind, nil
 }
@@ -168,7 +170,7 @@ func (l *lookup) Retrieve(ctx context.Context) (Credentials, error) {
 		if kept := l.kept.Load(); kept != nil {
 			return (*kept).Retrieve(ctx)
 		}
-		provider, complete, err := l.find()
+		provider, complete, err := l.find(ctx)
 		if err != nil {
 			return Credentials{}, err
 		}
@@ -192,15 +194,15 @@ func (l *lookup) Invalidate(c Credentials) {
 	}
 }
 
-func (l *lookup) resolve() (*endpoint, error) {
+func (l *lookup) target(ctx context.Context) (*parsedEndpoint, error) {
 	if l.endpoint == "" && !l.files {
-		return cmp.Or(environmentEndpoint(), EU).resolve()
+		return findEndpoint(ctx, cmp.Or(environmentEndpoint(), EU))
 	}
-	return l.endpoint.resolve(l.paths...)
+	return findEndpoint(ctx, l.endpoint, l.paths...)
 }
 
 // useEnv reports whether the environment's credentials are for e.
-func (l *lookup) useEnv(e *endpoint) (bool, error) {
+func (l *lookup) useEnv(e *parsedEndpoint) (bool, error) {
 	named := environmentEndpoint()
 	if !l.env || named == "" {
 		return l.env, nil
@@ -209,8 +211,8 @@ func (l *lookup) useEnv(e *endpoint) (bool, error) {
 	return err == nil && other.same(e), err
 }
 
-func (l *lookup) find() (provider CredentialProvider, complete bool, err error) {
-	e, err := l.resolve()
+func (l *lookup) find(ctx context.Context) (provider CredentialProvider, complete bool, err error) {
+	e, err := l.target(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -220,15 +222,16 @@ func (l *lookup) find() (provider CredentialProvider, complete bool, err error) 
 	}
 	v := f.values
 	if v["client_id"] == "" && v["client_secret"] == "" {
-		return Credentials{v["application_key"], v["application_secret"], v["consumer_key"], v["access_token"]}, f.complete(), nil
+		c := Credentials{ApplicationKey: v["application_key"], ApplicationSecret: v["application_secret"], ConsumerKey: v["consumer_key"], AccessToken: v["access_token"]}
+		return c, f.complete(), nil
 	}
 	if f.missing != nil { // Credentials cannot hold one half of it
-		return nil, false, missingError(f.missing, l.hint(f.missing))
+		return nil, false, missingError(f.missing, l.hint(ctx, f.missing))
 	}
 	return ServiceAccount(e.full(), v["client_id"], v["client_secret"]), true, nil
 }
 
-func (l *lookup) read(e *endpoint) (found, error) {
+func (l *lookup) read(e *parsedEndpoint) (found, error) {
 	var sources []source
 	use, err := l.useEnv(e)
 	if err != nil {
@@ -253,8 +256,8 @@ func (l *lookup) read(e *endpoint) (found, error) {
 }
 
 // hint says where missing keys are looked for, and where to get them.
-func (l *lookup) hint(missing []string) string {
-	e, err := l.resolve()
+func (l *lookup) hint(ctx context.Context, missing []string) string {
+	e, err := l.target(ctx)
 	if err != nil {
 		return err.Error()
 	}
@@ -295,14 +298,14 @@ func (l *lookup) hint(missing []string) string {
 
 // usable returns c without white space around its keys, or an error that names those that a request needs and c lacks, as
 // ovh.conf names them, or that cannot stand in a header. The provider that c is from may know where to put what is missing.
-func (c Credentials) usable(need need, from CredentialProvider) (Credentials, error) {
+func (c Credentials) usable(ctx context.Context, need need, from CredentialProvider) (Credentials, error) {
 	var missing []string
 	check := func(name string, value *string) error {
 		*value = strings.TrimSpace(*value)
 		if *value == "" {
 			missing = append(missing, name)
 		} else if hasControl(*value) {
-			return localErrorf("%s has a control character inside, such as a line break; copy it again", name)
+			return permanentErrorf("%s has a control character inside, such as a line break; copy it again", name)
 		}
 		return nil
 	}
@@ -320,7 +323,7 @@ func (c Credentials) usable(need need, from CredentialProvider) (Credentials, er
 	if err == nil && missing != nil {
 		hint := "set them in Transport.Credentials"
 		if l, ok := from.(*lookup); ok {
-			hint = l.hint(missing)
+			hint = l.hint(ctx, missing)
 		}
 		err = missingError(missing, hint)
 	}
@@ -341,7 +344,7 @@ func missingError(missing []string, hint string) error {
 	if len(missing) > 1 {
 		verb = "are"
 	}
-	return localErrorf("%w: %s %s missing; %s", ErrMissingCredentials, strings.Join(missing, ", "), verb, hint)
+	return permanentErrorf("%w: %s %s missing; %s", ErrMissingCredentials, strings.Join(missing, ", "), verb, hint)
 }
 
 const redacted = "[redacted]"

@@ -303,7 +303,7 @@ func TestPrecedence(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err = got.usable(everything, nil); err != nil || got != test.want {
+			if got, err = got.usable(t.Context(), everything, nil); err != nil || got != test.want {
 				t.Errorf("got key %q secret %q consumer %q token %q, %v",
 					got.ApplicationKey, got.ApplicationSecret, got.ConsumerKey, got.AccessToken, err)
 			}
@@ -764,7 +764,7 @@ func TestByteOrderMark(t *testing.T) {
 
 // A blank access token is none.
 func TestBlankToken(t *testing.T) {
-	c, err := Credentials{ApplicationKey: "a", ApplicationSecret: "s", ConsumerKey: "c", AccessToken: " \n"}.usable(everything, nil)
+	c, err := Credentials{ApplicationKey: "a", ApplicationSecret: "s", ConsumerKey: "c", AccessToken: " \n"}.usable(t.Context(), everything, nil)
 	if err != nil || c.AccessToken != "" {
 		t.Errorf("%q, %v", c.AccessToken, err)
 	}
@@ -773,7 +773,7 @@ func TestBlankToken(t *testing.T) {
 // The same API on its scheme's own port is the same API, above all for where a secret is sent.
 func TestOwnPortIsTheSameEndpoint(t *testing.T) {
 	isolate(t)
-	if address, err := tokenURL("https://eu.api.ovh.com:443/1.0"); err != nil || address != tokenURLs[EU] {
+	if address, err := tokenURL(t.Context(), "https://eu.api.ovh.com:443/1.0"); err != nil || address != tokenURLs[EU] {
 		t.Errorf("%s, %v", address, err)
 	}
 	t.Setenv("OVH_ENDPOINT", "https://eu.api.ovh.com:443/1.0")

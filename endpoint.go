@@ -2,6 +2,7 @@ package ovhauth
 
 import (
 	"cmp"
+	"context"
 	"net/netip"
 	"net/url"
 	"os"
@@ -54,8 +55,8 @@ func ParseEndpoint(nameOrURL string) (Endpoint, error) {
 	return e.full(), nil
 }
 
-// endpoint is an Endpoint taken apart once, so that routing a request parses nothing. Paths are in their escaped form.
-type endpoint struct {
+// parsedEndpoint is an Endpoint taken apart once, so that routing a request parses nothing. Paths are in their escaped form.
+type parsedEndpoint struct {
 	scheme string
 	host   string // lower case, with the port if it was written
 	base   string // "/1.0"
@@ -65,7 +66,7 @@ type endpoint struct {
 	credentialPaths [2]string // where consumer keys are
 }
 
-func parseEndpoint(e Endpoint) (*endpoint, error) {
+func parseEndpoint(e Endpoint) (*parsedEndpoint, error) {
 	s := strings.TrimSpace(string(e))
 	if known, ok := endpointNames[s]; ok {
 		s = string(known)
@@ -76,16 +77,16 @@ func parseEndpoint(e Endpoint) (*endpoint, error) {
 		if strings.Contains(s, "@") {
 			s = "…"
 		}
-		return nil, localErrorf("endpoint %q is neither a known name (%s) nor an https:// URL", s, livingNames)
+		return nil, permanentErrorf("endpoint %q is neither a known name (%s) nor an https:// URL", s, livingNames)
 	}
 	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !plainHost(u.Host) {
-		return nil, localErrorf("endpoint %s://%s: only scheme, host (in ASCII), port and path may stand in it", u.Scheme, u.Hostname())
+		return nil, permanentErrorf("endpoint %s://%s: only scheme, host (in ASCII), port and path may stand in it", u.Scheme, u.Hostname())
 	}
 	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
-		return nil, localErrorf("endpoint %s: %w", u, ErrPlainHTTP)
+		return nil, permanentErrorf("endpoint %s: %w", u, ErrPlainHTTP)
 	}
 	host := strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(u.Host), ":"), ":"+port(u.Scheme, ""))
-	p := &endpoint{scheme: u.Scheme, host: host, base: strings.TrimRight(u.EscapedPath(), "/")}
+	p := &parsedEndpoint{scheme: u.Scheme, host: host, base: strings.TrimRight(u.EscapedPath(), "/")}
 	p.root = p.base
 	for _, version := range []string{"/1.0", "/v1", "/v2"} {
 		if root, ok := strings.CutSuffix(p.base, version); ok {
@@ -97,8 +98,8 @@ func parseEndpoint(e Endpoint) (*endpoint, error) {
 	return p, nil
 }
 
-// resolve takes e apart. "" is the endpoint that OVH_ENDPOINT names, else that of ovh.conf, here or in paths, else EU.
-func (e Endpoint) resolve(paths ...string) (*endpoint, error) {
+// findEndpoint takes e apart. "" is the endpoint that OVH_ENDPOINT names, else that of ovh.conf, here or in paths, else EU.
+func findEndpoint(ctx context.Context, e Endpoint, paths ...string) (*parsedEndpoint, error) {
 	if e == "" {
 		e = environmentEndpoint()
 	}
@@ -116,15 +117,15 @@ func environmentEndpoint() Endpoint {
 	return Endpoint(strings.TrimSpace(os.Getenv("OVH_ENDPOINT")))
 }
 
-func (e *endpoint) full() Endpoint { return Endpoint(e.scheme + "://" + e.host + e.base) }
+func (e *parsedEndpoint) full() Endpoint { return Endpoint(e.scheme + "://" + e.host + e.base) }
 
 // same reports whether other is the same API, in whatever version.
-func (e *endpoint) same(other *endpoint) bool {
+func (e *parsedEndpoint) same(other *parsedEndpoint) bool {
 	return e.host == other.host && e.root == other.root
 }
 
 // name is what ovh.conf calls the endpoint: a known name, or the URL itself.
-func (e *endpoint) name() string {
+func (e *parsedEndpoint) name() string {
 	for name := range endpointNames {
 		if known, err := parseEndpoint(Endpoint(name)); err == nil && known.same(e) {
 			return name
@@ -155,7 +156,7 @@ func isLoopback(hostname string) bool {
 }
 
 // owns reports whether u, an absolute URL, has the endpoint's scheme, host and port.
-func (e *endpoint) owns(u *url.URL) bool {
+func (e *parsedEndpoint) owns(u *url.URL) bool {
 	if u.Scheme == e.scheme && u.Host == e.host {
 		return true
 	}
@@ -163,7 +164,7 @@ func (e *endpoint) owns(u *url.URL) bool {
 }
 
 // hasName reports whether u has the endpoint's host name, at whatever scheme and port.
-func (e *endpoint) hasName(u *url.URL) bool {
+func (e *parsedEndpoint) hasName(u *url.URL) bool {
 	// Only an ASCII name can be equal: Unicode has other letters that fold to an ASCII one.
 	return plainHost(u.Host) && strings.EqualFold(u.Hostname(), (&url.URL{Host: e.host}).Hostname())
 }
@@ -179,8 +180,8 @@ func port(scheme, port string) string {
 	}
 }
 
-// resolve puts the absolute form of u, a URL without a host, into abs, and returns its RequestURI.
-func (e *endpoint) resolve(u, abs *url.URL) (target string) {
+// absolute puts the absolute form of u, a URL without a host, into abs, and returns its RequestURI.
+func (e *parsedEndpoint) absolute(u, abs *url.URL) (target string) {
 	path := u.EscapedPath()
 	if path != "" && path[0] != '/' {
 		path = "/" + path

@@ -17,7 +17,7 @@ import (
 var update = flag.Bool("update", false, "write testdata/errors.txt anew")
 
 // Every error that this package can make, to be read aloud: testdata/errors.txt has them all, as they stand in the source, without
-// the prefix that localErrorf adds. A new or changed one shows there, in the diff of the change that makes it.
+// the prefix that permanentErrorf adds. A new or changed one shows there, in the diff of the change that makes it.
 func TestErrorsReadAsSentences(t *testing.T) {
 	var all []string
 	files, err := filepath.Glob("*.go")
@@ -75,7 +75,7 @@ func errorText(call *ast.CallExpr) string {
 			name = x.Name + "." + f.Sel.Name
 		}
 	}
-	if name != "localErrorf" && name != "errors.New" && name != "fmt.Errorf" {
+	if name != "permanentErrorf" && name != "errors.New" && name != "fmt.Errorf" {
 		return ""
 	}
 	return literal(call.Args[0])

@@ -51,12 +51,12 @@ func readConf(paths []string, optional bool) (c conf, failed error) {
 			continue // a home directory may be /dev/null
 		}
 		if err != nil {
-			failed = cmp.Or(failed, localErrorf("cannot read the configuration: %w", err))
+			failed = cmp.Or(failed, permanentErrorf("cannot read the configuration: %w", err))
 			continue
 		}
 		sections, line := parseConf(text)
 		if line > 0 {
-			failed = cmp.Or(failed, localErrorf("%s, line %d: neither a [section] nor key=value", path, line))
+			failed = cmp.Or(failed, permanentErrorf("%s, line %d: neither a [section] nor key=value", path, line))
 			continue
 		}
 		c = append(c, confFile{path, sections})
@@ -124,10 +124,10 @@ func (c conf) endpoint() Endpoint {
 }
 
 // sectionNames are the sections that hold credentials for e.
-func (c conf) sectionNames(e *endpoint) ([]string, error) {
+func (c conf) sectionNames(e *parsedEndpoint) ([]string, error) {
 	if profile := c.profile(); profile != "" {
 		if !slices.ContainsFunc(c, func(f confFile) bool { return f.sections[profile] != nil }) {
-			return nil, localErrorf("there is no section [%s] in ovh.conf; OVH_PROFILE, or profile in [default], asks for it", profile)
+			return nil, permanentErrorf("there is no section [%s] in ovh.conf; OVH_PROFILE, or profile in [default], asks for it", profile)
 		}
 		named := Endpoint(c.get(profile, "endpoint"))
 		if named == "" {
@@ -153,7 +153,7 @@ func (c conf) sectionNames(e *endpoint) ([]string, error) {
 }
 
 // sources are the sections with credentials for e, the one of highest precedence first.
-func (c conf) sources(e *endpoint) ([]source, error) {
+func (c conf) sources(e *parsedEndpoint) ([]source, error) {
 	names, err := c.sectionNames(e)
 	var sources []source
 	for _, file := range c {

@@ -67,7 +67,7 @@ func (p *pager) ask() (*http.Response, error) {
 		return nil, err // not every RoundTripper looks
 	}
 	if p.req.URL == nil {
-		return nil, localErrorf("the request has no URL")
+		return nil, permanentErrorf("the request has no URL")
 	}
 	if p.numbered() && p.header.Get(numberHeader) == "" {
 		p.header.Set(numberHeader, "1")
@@ -76,7 +76,7 @@ func (p *pager) ask() (*http.Response, error) {
 	page.Header = p.header.Clone()
 	if hasBody(p.req) {
 		if p.req.GetBody == nil {
-			return nil, localErrorf("a list whose request has a body needs its GetBody, to send it for each page")
+			return nil, permanentErrorf("a list whose request has a body needs its GetBody, to send it for each page")
 		}
 		var err error
 		if page.Body, err = p.req.GetBody(); err != nil {
@@ -105,7 +105,7 @@ func (p *pager) turn(answer http.Header) (more bool, err error) {
 	}
 	cursor := answer.Get("X-Pagination-Cursor-Next")
 	if p.seen[cursor] {
-		return false, localErrorf("%s: the API gave the same cursor twice; the list would never end", p.req.URL.EscapedPath())
+		return false, permanentErrorf("%s: the API gave the same cursor twice; the list would never end", p.req.URL.EscapedPath())
 	}
 	p.seen[cursor] = true
 	p.header.Set(cursorHeader, cursor)
@@ -120,7 +120,7 @@ func (p *pager) turnNumber(answer http.Header) (more bool, err error) {
 	number, _ := strconv.ParseInt(p.header.Get(numberHeader), 10, 64)
 	size, _ := strconv.ParseInt(cmp.Or(answer.Get(sizeHeader), p.header.Get(sizeHeader)), 10, 64)
 	if number < 1 || size < 1 {
-		return false, localErrorf("%s: the size of a page is not known; set %s, and %s to 1 or more",
+		return false, permanentErrorf("%s: the size of a page is not known; set %s, and %s to 1 or more",
 			p.req.URL.EscapedPath(), sizeHeader, numberHeader)
 	}
 	p.header.Set(numberHeader, strconv.FormatInt(number+1, 10))

@@ -61,8 +61,12 @@ type RetryTransport struct {
 	// Limiter is asked before every attempt, the first one included. Nil means no limit.
 	Limiter Limiter
 
-	// Logger is told, at Debug, of each retry: method, path without query, reason and wait. Nil means silent.
+	// Logger is told of each [Event] at its level; never a secret, never a body. Nil means silent.
 	Logger *slog.Logger
+
+	// OnEvent is called for each [Event], during the request that it is about: it should return soon, and must be safe for
+	// concurrent use. Nil means that nobody is told.
+	OnEvent func(context.Context, Event)
 
 	own    Transport // what a nil Base means
 	holds  holds
@@ -111,7 +115,7 @@ func (t *RetryTransport) Format(f fmt.State, _ rune) {
 func (t *RetryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
 		closeBody(req.Body)
-		return nil, localErrorf("the request has no URL")
+		return nil, permanentErrorf("the request has no URL")
 	}
 	c := retryCall{t: t, req: req, harmless: isHarmless(req)}
 	c.try()
@@ -193,7 +197,7 @@ func (c *retryCall) send(conn *connWatch) (*http.Response, error) {
 	if c.tries > 0 && hasBody(c.req) {
 		body, err := c.req.GetBody()
 		if err != nil {
-			return nil, localErrorf("opening the request's body again: %w", err)
+			return nil, permanentErrorf("opening the request's body again: %w", err)
 		}
 		out = out.WithContext(out.Context()) // a copy, for its Body
 		out.Body = body
@@ -257,7 +261,7 @@ func isHarmless(req *http.Request) bool {
 func (t *RetryTransport) host(u *url.URL) string {
 	if u.Host == "" {
 		if base, ok := t.base().(*Transport); ok {
-			if s, err := base.setup(); err == nil {
+			if s, err := base.setup(context.Background()); err == nil {
 				u = &url.URL{Scheme: s.scheme, Host: s.host}
 			}
 		}
@@ -274,7 +278,7 @@ func (t *RetryTransport) admit(ctx context.Context, u *url.URL) error {
 		if done := ctx.Err(); done != nil {
 			return done
 		}
-		return localErrorf("limiter: %w", err)
+		return permanentErrorf("limiter: %w", err)
 	}
 	return t.holds.wait(ctx, t, u) // there may be a new one by now
 }
@@ -296,7 +300,7 @@ func judge(ctx context.Context, resp *http.Response, err error, unsent, bodyFail
 	switch {
 	case err == nil:
 		return judgeAnswer(ctx, resp)
-	case isLocal(err), isCertificate(err), isUnroutable(err), bodyFailed:
+	case isPermanent(err), isCertificate(err), isUnroutable(err), bodyFailed:
 		return settled
 	case unsent:
 		return unexecuted
@@ -319,8 +323,8 @@ func judgeAnswer(ctx context.Context, resp *http.Response) verdict {
 	return settled
 }
 
-func isLocal(err error) bool {
-	_, ok := errors.AsType[*localError](err)
+func isPermanent(err error) bool {
+	_, ok := errors.AsType[*permanentError](err)
 	return ok
 }
 
@@ -428,7 +432,7 @@ func (h *holds) wait(ctx context.Context, t *RetryTransport, u *url.URL) error {
 			return nil
 		}
 		if deadline, ok := ctx.Deadline(); ok && left >= time.Until(deadline) {
-			return localErrorf("after a 429, no request may be sent for another %s: %w", left, context.DeadlineExceeded)
+			return permanentErrorf("after a 429, no request may be sent for another %s: %w", left, context.DeadlineExceeded)
 		}
 		timer := time.NewTimer(left)
 		select {

@@ -44,7 +44,7 @@ func ServiceAccount(e Endpoint, clientID, clientSecret string) CredentialProvide
 		if missing != nil {
 			return nil, missingError(missing, "ServiceAccount needs both")
 		}
-		address, err := tokenURL(e)
+		address, err := tokenURL(ctx, e)
 		if err != nil {
 			return nil, err
 		}
@@ -70,8 +70,8 @@ var tokenURLs = map[Endpoint]string{
 	RunAboveCA:   "",
 }
 
-func tokenURL(e Endpoint) (string, error) {
-	parsed, err := e.resolve()
+func tokenURL(ctx context.Context, e Endpoint) (string, error) {
+	parsed, err := findEndpoint(ctx, e)
 	if err != nil {
 		return "", err
 	}
@@ -80,7 +80,7 @@ func tokenURL(e Endpoint) (string, error) {
 	case !known:
 		return parsed.scheme + "://" + parsed.host + "/auth/oauth2/token", nil
 	case address == "":
-		return "", localErrorf("%s has no OAuth2 service accounts; use an application key, its secret and a consumer key",
+		return "", permanentErrorf("%s has no OAuth2 service accounts; use an application key, its secret and a consumer key",
 			parsed.name())
 	}
 	return address, nil
@@ -197,16 +197,16 @@ func requestToken(ctx context.Context, config *clientcredentials.Config) (*acces
 
 func newAccessToken(t *oauth2.Token, from string) (*accessToken, error) {
 	if strings.TrimSpace(t.AccessToken) == "" || strings.ContainsFunc(t.AccessToken, unicode.IsControl) {
-		return nil, localErrorf("access token: POST %s: the token in the answer is blank or has a control character inside", from)
+		return nil, permanentErrorf("access token: POST %s: the token in the answer is blank or has a control character inside", from)
 	}
 	if t.TokenType != "" && !strings.EqualFold(t.TokenType, "Bearer") {
-		return nil, localErrorf("access token: POST %s: the token in the answer is not of type Bearer", from)
+		return nil, permanentErrorf("access token: POST %s: the token in the answer is not of type Bearer", from)
 	}
 	token := &accessToken{value: t.AccessToken}
 	if !t.Expiry.IsZero() {
 		life := time.Until(t.Expiry)
 		if life <= 0 {
-			return nil, localErrorf("access token: POST %s: the token in the answer has expired already", from)
+			return nil, permanentErrorf("access token: POST %s: the token in the answer has expired already", from)
 		}
 		token.expires = t.Expiry.Round(0) // by the wall clock: the monotonic one stands still while a laptop is suspended
 		token.renew = token.expires.Add(-min(life/10, 30*time.Second))
@@ -246,7 +246,7 @@ func (x *tokenExchange) explain(err error, config *clientcredentials.Config) err
 		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err
 		}
-		return localErrorf("access token: POST %s: %w", config.TokenURL, err)
+		return permanentErrorf("access token: POST %s: %w", config.TokenURL, err)
 	}
 	refusal := &tokenError{url: config.TokenURL, APIError: APIError{
 		Method:     http.MethodPost,
@@ -261,7 +261,7 @@ func (x *tokenExchange) explain(err error, config *clientcredentials.Config) err
 	if !errorCode.MatchString(refusal.Code) || strings.Contains(refusal.Code, config.ClientSecret) {
 		refusal.Code = ""
 	}
-	return &localError{refusal}
+	return &permanentError{refusal}
 }
 
 var errorCode = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)

@@ -44,8 +44,12 @@ type Transport struct {
 	// Base sends the signed requests. Nil means [http.DefaultTransport].
 	Base http.RoundTripper
 
-	// Logger is told, at Info, of a corrected clock and a dropped token; never a secret, never a body. Nil means silent.
+	// Logger is told of each [Event] at its level; never a secret, never a body. Nil means silent.
 	Logger *slog.Logger
+
+	// OnEvent is called for each [Event], during the request that it is about: it should return soon, and must be safe for
+	// concurrent use. Nil means that nobody is told.
+	OnEvent func(context.Context, Event)
 
 	ready atomic.Pointer[setup]
 	clock ServerClock
@@ -54,7 +58,7 @@ type Transport struct {
 
 // setup is what the fields of a Transport come to, worked out at the first request.
 type setup struct {
-	*endpoint
+	*parsedEndpoint
 	transport   *Transport
 	credentials CredentialProvider
 	constant    bool // always the same credentials
@@ -69,15 +73,15 @@ type checked struct {
 	Credentials             // without white space around them
 }
 
-func (t *Transport) setup() (*setup, error) {
+func (t *Transport) setup(ctx context.Context) (*setup, error) {
 	if s := t.ready.Load(); s != nil {
 		return s, nil
 	}
-	parsed, err := t.endpoint()
+	parsed, err := t.findEndpoint(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &setup{endpoint: parsed, transport: t, credentials: t.Credentials, clock: t.Clock}
+	s := &setup{parsedEndpoint: parsed, transport: t, credentials: t.Credentials, clock: t.Clock}
 	_, s.constant = t.Credentials.(Credentials)
 	s.hidden = func() *setup { return s }
 	if s.credentials == nil {
@@ -90,12 +94,12 @@ func (t *Transport) setup() (*setup, error) {
 	return t.ready.Load(), nil
 }
 
-// endpoint is where t.Endpoint says, or else where the credentials are for.
-func (t *Transport) endpoint() (*endpoint, error) {
+// findEndpoint is where t.Endpoint says, or else where the credentials are for.
+func (t *Transport) findEndpoint(ctx context.Context) (*parsedEndpoint, error) {
 	if l, ok := t.Credentials.(*lookup); ok && t.Endpoint == "" {
-		return l.resolve()
+		return l.target(ctx)
 	}
-	return t.Endpoint.resolve()
+	return findEndpoint(ctx, t.Endpoint)
 }
 
 func (t *Transport) base() http.RoundTripper {
@@ -137,7 +141,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if c.foreign {
 		return c.pass()
 	}
-	out, err := c.authorise()
+	out, err := c.authorize()
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +149,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil && resp != nil && c.mend(resp) {
 		c.mended = true
 		// An answer in hand is worth more than the reason why there could be no second one.
-		if out, failed := c.authorise(); failed == nil {
+		if out, failed := c.authorize(); failed == nil {
 			closeBody(resp.Body)
 			resp, err = t.base().RoundTrip(out)
 		}
@@ -192,21 +196,21 @@ func (c *call) route() (err error) {
 		return err // http.Client does not look before it calls
 	}
 	if u == nil {
-		return localErrorf("the request has no URL")
+		return permanentErrorf("the request has no URL")
 	}
-	if c.setup, err = c.t.setup(); err != nil {
+	if c.setup, err = c.t.setup(ctx); err != nil {
 		return err
 	}
 	c.url, c.hostHeader = u, c.req.Host
 	if u.Host == "" {
 		if u.Scheme != "" && u.Scheme != c.scheme {
-			return localErrorf("a URL with scheme %s: but no host; write the path alone, such as /me", u.Scheme)
+			return permanentErrorf("a URL with scheme %s: but no host; write the path alone, such as /me", u.Scheme)
 		}
 		r := &relative{outgoing: outgoing{ctx, c.hidden}}
 		c.ctx, c.url, c.hostHeader = &r.outgoing, &r.url, ""
-		c.target = c.resolve(u, c.url)
+		c.target = c.absolute(u, c.url)
 	} else if u.Scheme != c.scheme && strings.EqualFold(u.Scheme, "http") && c.hasName(u) && !isLoopback(u.Hostname()) {
-		return localErrorf("http://%s: %w", u.Host, ErrPlainHTTP)
+		return permanentErrorf("http://%s: %w", u.Host, ErrPlainHTTP)
 	}
 	if u.Host != "" && !c.owns(u) || c.strayed() {
 		c.foreign = true
@@ -240,15 +244,15 @@ func (c *call) strayed() bool {
 func (c *call) sendable() error {
 	switch {
 	case c.url.Opaque != "":
-		return localErrorf("an opaque URL cannot be signed; set URL.Path, and RawPath if need be")
+		return permanentErrorf("an opaque URL cannot be signed; set URL.Path, and RawPath if need be")
 	case c.req.Method == http.MethodConnect:
-		return localErrorf("the API has no CONNECT")
+		return permanentErrorf("the API has no CONNECT")
 	case c.target[0] != '/':
-		return localErrorf("URL path %q does not begin with a slash", c.url.Path)
+		return permanentErrorf("URL path %q does not begin with a slash", c.url.Path)
 	case hasBlank(c.target):
-		return localErrorf("a blank or control character in the URL's query; encode it, as url.Values does")
+		return permanentErrorf("a blank or control character in the URL's query; encode it, as url.Values does")
 	case c.hostHeader != c.host && !plainHost(c.hostHeader):
-		return localErrorf("host %q cannot be signed; write it in ASCII, without a zone", c.hostHeader)
+		return permanentErrorf("host %q cannot be signed; write it in ASCII, without a zone", c.hostHeader)
 	}
 	return nil
 }
@@ -290,7 +294,7 @@ func (c *call) pass() (*http.Response, error) {
 		out = c.req.WithContext(c.req.Context())
 		out.URL, out.Header = c.url, header
 		if c.url != c.req.URL {
-			out.Host = "" // as in authorise
+			out.Host = "" // as in authorize
 		}
 	}
 	resp, err := c.t.base().RoundTrip(out)
@@ -341,8 +345,8 @@ func (p *providerContext) Value(key any) any {
 	return untraced{p.Context}.Value(key)
 }
 
-// authorise returns the request to send: a copy with its authentication. If it fails, it has closed the body.
-func (c *call) authorise() (*http.Request, error) {
+// authorize returns the request to send: a copy with its authentication. If it fails, it has closed the body.
+func (c *call) authorize() (*http.Request, error) {
 	out := &copied{Request: *c.req.WithContext(c.ctx)} // not Clone: trailers must stay the map that their sender fills
 	out.URL = c.url
 	if c.url != c.req.URL {
@@ -407,16 +411,16 @@ func (c *call) retrieve(ctx context.Context) error {
 	}
 	given, err := c.credentials.Retrieve(ctx)
 	if err != nil {
-		if _, ours := err.(*localError); ours {
+		if _, ours := err.(*permanentError); ours {
 			return err
 		}
-		return localErrorf("credentials: %w", err)
+		return permanentErrorf("credentials: %w", err)
 	}
 	if c.bearer && given == c.keys.given {
-		return localErrorf("the access token that the API refused is the only one there is")
+		return permanentErrorf("the access token that the API refused is the only one there is")
 	}
 	if keys == nil || keys.given != given || c.need != everything {
-		fit, err := given.usable(c.need, c.credentials)
+		fit, err := given.usable(ctx, c.need, c.credentials)
 		if err != nil {
 			return err
 		}
@@ -432,7 +436,7 @@ func (c *call) retrieve(ctx context.Context) error {
 // sign returns the timestamp and the signature. It takes the time last, so that a slow body does not age the signature.
 func (c *call) sign(sent io.Reader) (timestamp, signature string, err error) {
 	if fips140.Enforced() {
-		return "", "", &localError{ErrFIPS}
+		return "", "", &permanentError{ErrFIPS}
 	}
 	var text []byte
 	if c.reopen == nil {
@@ -481,7 +485,7 @@ func (c *call) signStream(head []byte) (timestamp, signature string, err error) 
 
 func (c *call) readClock() (err error) {
 	if c.signedAt, c.sentAt, err = read(c.req.Context(), c.clock); err != nil {
-		return localErrorf("clock: %w", err)
+		return permanentErrorf("clock: %w", err)
 	}
 	return nil
 }
@@ -635,7 +639,7 @@ func settle(req *http.Request, resp *http.Response, err error) (*http.Response, 
 		}
 		return nil, err
 	case resp == nil:
-		return nil, localErrorf("Base returned neither a response nor an error")
+		return nil, permanentErrorf("Base returned neither a response nor an error")
 	}
 	resp.Request = req // a signed copy would carry the keys into logs
 	return resp, nil
