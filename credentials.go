@@ -290,7 +290,7 @@ func (l *lookup) hint(ctx context.Context, missing []string) string {
 			list(asWritten), strings.Join(sections, "] or ["), strings.Join(paths, ", ")))
 	}
 	hint := "set " + strings.Join(places, ", or ")
-	if _, known := endpointNames[e.name()]; known && slices.Contains(kinds[0], missing[0]) {
+	if e.region != nil && slices.Contains(kinds[0], missing[0]) {
 		hint += fmt.Sprintf("; keys are made at https://%s/createToken/", e.host)
 	}
 	return hint

@@ -12,8 +12,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"gopkg.in/ini.v1"
 )
@@ -71,6 +73,12 @@ func answer(status int, body string) *http.Response {
 		Header:     http.Header{"Content-Type": {"application/json"}},
 		Body:       io.NopCloser(strings.NewReader(body)),
 	}
+}
+
+// signatureOf is the signature that req has to carry.
+func signatureOf(req *http.Request, c Credentials, body string) string {
+	at, _ := strconv.ParseInt(req.Header.Get("X-Ovh-Timestamp"), 10, 64)
+	return Sign(c, req.Method, req.URL.String(), []byte(body), time.Unix(at, 0))
 }
 
 // tokenFor is what the token endpoint of these tests gives to a client.
@@ -773,7 +781,7 @@ func TestBlankToken(t *testing.T) {
 // The same API on its scheme's own port is the same API, above all for where a secret is sent.
 func TestOwnPortIsTheSameEndpoint(t *testing.T) {
 	isolate(t)
-	if address, err := tokenURL(t.Context(), "https://eu.api.ovh.com:443/1.0"); err != nil || address != tokenURLs[EU] {
+	if address, err := tokenURL(t.Context(), "https://eu.api.ovh.com:443/1.0"); err != nil || address != regionsByName["ovh-eu"].tokenURL {
 		t.Errorf("%s, %v", address, err)
 	}
 	t.Setenv("OVH_ENDPOINT", "https://eu.api.ovh.com:443/1.0")

@@ -58,32 +58,18 @@ func ServiceAccount(e Endpoint, clientID, clientSecret string) CredentialProvide
 	}}
 }
 
-// tokenURLs are those that OVHcloud's own clients have; "" for a brand that has none.
-var tokenURLs = map[Endpoint]string{
-	EU:           "https://www.ovh.com/auth/oauth2/token",
-	CA:           "https://ca.ovh.com/auth/oauth2/token",
-	US:           "https://us.ovhcloud.com/auth/oauth2/token",
-	KimsufiEU:    "",
-	KimsufiCA:    "",
-	SoYouStartEU: "",
-	SoYouStartCA: "",
-	RunAboveCA:   "",
-}
-
 func tokenURL(ctx context.Context, e Endpoint) (string, error) {
 	parsed, err := findEndpoint(ctx, e)
-	if err != nil {
-		return "", err
-	}
-	address, known := tokenURLs[endpointNames[parsed.name()]]
 	switch {
-	case !known:
+	case err != nil:
+		return "", err
+	case parsed.region == nil:
 		return parsed.scheme + "://" + parsed.host + "/auth/oauth2/token", nil
-	case address == "":
+	case parsed.region.tokenURL == "":
 		return "", permanentErrorf("%s has no OAuth2 service accounts; use an application key, its secret and a consumer key",
 			parsed.name())
 	}
-	return address, nil
+	return parsed.region.tokenURL, nil
 }
 
 type serviceAccount struct {

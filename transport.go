@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -273,11 +274,11 @@ func (c *call) needs(ctx context.Context) need {
 	}
 	switch path, _, _ := strings.Cut(c.target, "?"); c.req.Method {
 	case http.MethodGet, "":
-		if path == c.timePaths[0] || path == c.timePaths[1] {
+		if slices.Contains(c.timePaths, path) {
 			return nothing
 		}
 	case http.MethodPost:
-		if path == c.credentialPaths[0] || path == c.credentialPaths[1] {
+		if slices.Contains(c.credentialPaths, path) {
 			return applicationKey
 		}
 	}
