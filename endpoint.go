@@ -107,6 +107,7 @@ type parsedEndpoint struct {
 	base   string  // "/1.0"
 	root   string  // base without its version: /1.0/, /v1/ and /v2/ are below it
 	region *region // nil for a host that is not OVHcloud's
+	file   string  // the configuration file that names it, "" if code, the environment or nobody does
 
 	timePaths       []string // where the time is asked for: below base, /1.0 and /v1
 	credentialPaths []string // where consumer keys are asked for
@@ -157,17 +158,42 @@ func parseEndpoint(e Endpoint) (*parsedEndpoint, error) {
 
 // findEndpoint takes e apart. "" is the endpoint that OVH_ENDPOINT names, else that of ovh.conf, here or in paths, else EU.
 func findEndpoint(ctx context.Context, e Endpoint, paths ...string) (*parsedEndpoint, error) {
-	if e == "" {
-		e = environmentEndpoint()
+	if e = cmp.Or(e, environmentEndpoint()); e != "" {
+		return parseEndpoint(e)
 	}
-	if e == "" {
-		c, err := readConf(confPaths(paths))
-		if err != nil && !environmentComplete() {
-			return nil, err
-		}
-		e = c.endpoint()
+	c, err := readConf(ctx, paths)
+	if err != nil && (ctx.Err() != nil || !environmentComplete()) {
+		return nil, err
 	}
-	return parseEndpoint(e)
+	e, file := c.endpoint()
+	parsed, err := parseEndpoint(e)
+	if err != nil {
+		return nil, permanentErrorf("%s: %w", file, err)
+	}
+	parsed.file = file
+	return parsed, nil
+}
+
+// trusted reports whether e may get keys from everywhere: it is OVHcloud's, or code or the environment named it.
+func (e *parsedEndpoint) trusted() bool {
+	return e.file == "" || e.region != nil && !e.region.closed
+}
+
+// distrust says why e, which is not trusted, does not get the credentials that are in holder.
+func (e *parsedEndpoint) distrust(holder string) error {
+	return permanentErrorf("%s names the endpoint %s, which is not OVHcloud's, and the credentials are those of %s: a file alone cannot send "+
+		"them there; to do so, set OVH_ENDPOINT or Transport.Endpoint to that URL", e.file, e.full(), holder)
+}
+
+// tokenURL is where e's service accounts get their tokens.
+func (e *parsedEndpoint) tokenURL() (string, error) {
+	switch {
+	case e.region == nil:
+		return e.scheme + "://" + e.host + "/auth/oauth2/token", nil
+	case e.region.tokenURL == "":
+		return "", permanentErrorf("%s has no OAuth2 service accounts; use an application key, its secret and a consumer key", e.name())
+	}
+	return e.region.tokenURL, nil
 }
 
 func environmentEndpoint() Endpoint {

@@ -78,29 +78,18 @@ func (t *Transport) setup(ctx context.Context) (*setup, error) {
 	if s := t.ready.Load(); s != nil {
 		return s, nil
 	}
-	parsed, err := t.findEndpoint(ctx)
+	parsed, credentials, err := bind(ctx, t.Endpoint, t.Credentials)
 	if err != nil {
 		return nil, err
 	}
-	s := &setup{parsedEndpoint: parsed, transport: t, credentials: t.Credentials, clock: t.Clock}
+	s := &setup{parsedEndpoint: parsed, transport: t, credentials: credentials, clock: t.Clock}
 	_, s.constant = t.Credentials.(Credentials)
 	s.hidden = func() *setup { return s }
-	if s.credentials == nil {
-		s.credentials = DefaultCredentials(parsed.full())
-	}
 	if s.clock == nil {
 		s.clock = &t.clock
 	}
 	t.ready.CompareAndSwap(nil, s) // of several first requests, all use the same
 	return t.ready.Load(), nil
-}
-
-// findEndpoint is where t.Endpoint says, or else where the credentials are for.
-func (t *Transport) findEndpoint(ctx context.Context) (*parsedEndpoint, error) {
-	if l, ok := t.Credentials.(*lookup); ok && t.Endpoint == "" {
-		return l.target(ctx)
-	}
-	return findEndpoint(ctx, t.Endpoint)
 }
 
 func (t *Transport) base() http.RoundTripper {
@@ -342,6 +331,10 @@ func (p *providerContext) Format(f fmt.State, verb rune) { (*outgoing)(p).Format
 func (p *providerContext) Value(key any) any {
 	if key == oauth2.HTTPClient { // made only for those who ask
 		return &http.Client{Transport: p.sender().transport.base()}
+	}
+	if key == (listenerKey{}) {
+		t := p.sender().transport
+		return listener{t.Logger, func() { t.log(p, "credentials replaced", slog.String("reason", ReasonClientRejected)) }}
 	}
 	return untraced{p.Context}.Value(key)
 }
