@@ -66,21 +66,6 @@ func ExampleServerClock() {
 	// the server is ahead by 1h0m0s
 }
 
-func ExampleServerClock_Sync() {
-	server := ovhtest.NewServer()
-	defer server.Close()
-	server.SetClock(func() time.Time { return time.Now().Add(-time.Hour) })
-
-	clock := &ovhauth.ServerClock{}
-	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: server.Endpoint(), Credentials: server.Credentials(), Clock: clock}}
-	if err := clock.Sync(context.Background(), client); err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println(clock.Offset().Round(time.Minute))
-	// Output: -1h0m0s
-}
-
 func ExampleServerTime() {
 	server := ovhtest.NewServer()
 	defer server.Close()
