@@ -220,7 +220,8 @@ func requestToken(ctx context.Context, config *clientcredentials.Config) (*acces
 		if err == nil {
 			return newAccessToken(t, withoutQuery(config.TokenURL))
 		}
-		wait := max(0, retryAfter(exchange.response)) + Backoff(tokenWait, tokenMost, try, nil)
+		asked := min(max(0, retryAfter(exchange.response)), flightTimeout)
+		wait := asked + Backoff(tokenWait, tokenMost, try, nil)
 		deadline, limited := ctx.Deadline()
 		tooLate := limited && time.Until(deadline) <= wait
 		if tooLate || !exchange.worthRepeating(ctx) || !sleep(ctx, wait) {

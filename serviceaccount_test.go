@@ -208,6 +208,7 @@ func TestTokenTries(t *testing.T) {
 		{"429 with Retry-After", []try{{status: 429, after: "7"}, {status: 200}}, 2, 7 * time.Second, 7500 * time.Millisecond, ""},
 		{"Retry-After that makes no sense", []try{{status: 503, after: "soon"}, {status: 200}}, 2, 0, 500 * time.Millisecond, ""},
 		{"Retry-After beyond 30 s", []try{{status: 429, after: "31"}, {status: 200}}, 1, 0, 0, "429 Too Many Requests; the token endpoint is overloaded"},
+		{"Retry-After of centuries", []try{{status: 429, after: "9999999999"}, {status: 200}}, 1, 0, 0, "429 Too Many Requests"},
 		{"always 503", []try{{status: 503}}, 0, 20 * time.Second, 30 * time.Second, "503 Service Unavailable; the token endpoint is overloaded"},
 		{"always 429", []try{{status: 429}}, 0, 20 * time.Second, 30 * time.Second, "429 Too Many Requests; the token endpoint is overloaded"},
 		{"400", []try{{status: 400}, {status: 200}}, 1, 0, 0, "400 Bad Request; check client_id"},
