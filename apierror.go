@@ -64,8 +64,8 @@ type meaning struct {
 // meanings pairs each target with the code and the messages that the API gives it, and with what they mean for the caller.
 var meanings = []meaning{
 	{ErrInvalidSignature, "INVALID_SIGNATURE", "Invalid signature",
-		"the application secret or the consumer key does not belong to this application key, or the API could not make sense of the " +
-			"body, such as a list where it expects a number"},
+		"the application secret or the consumer key is not the one that belongs to this application key, or the API could not make " +
+			"sense of the body, such as a list where it expects a number"},
 	{ErrQueryTimeOut, "QUERY_TIME_OUT", "Query out of time",
 		"it was signed at a time too far from the server's; check this machine's clock"},
 	{ErrInvalidKey, "INVALID_KEY", "This application key is invalid",
@@ -75,7 +75,7 @@ var meanings = []meaning{
 	{ErrUnknownCredential, "NOT_CREDENTIAL", "This credential does not exist",
 		"this endpoint does not know the consumer key, or it belongs to another application; ask for a new one"},
 	{ErrInvalidCredential, "INVALID_CREDENTIAL", "This credential is not valid",
-		"the consumer key is not validated yet, or its user refused it, or it has expired"},
+		"the consumer key is not validated yet, was refused or has expired"},
 	{ErrNotGranted, "NOT_GRANTED_CALL", "This call has not been granted",
 		"the consumer key's access rules do not allow {call}"},
 	{ErrNotGranted, "", "User not granted for this request",
