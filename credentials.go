@@ -16,7 +16,7 @@ import (
 )
 
 // Credentials are what the API knows a caller by: three keys that sign each request, or an OAuth2 access token that goes out as
-// "Authorization: Bearer". With an AccessToken, the keys are not used, but for the ApplicationKey in [RequestConsumerKey].
+// "Authorization: Bearer". With an AccessToken, the keys are not used, but for the ApplicationKey when a consumer key is asked for.
 //
 // Printed, logged or marshalled to JSON, Credentials show which fields are set, and no value. Go's fmt consults no type inside an
 // unexported field, nor under %p and a misplaced %w (which go vet reports): there, nothing can hide them.
