@@ -9,10 +9,15 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 	"unicode"
+	"weak"
 )
 
 // What the API means by refusing a request: targets for [errors.Is] on an [*APIError].
@@ -105,6 +110,11 @@ func (e *APIError) Is(target error) bool {
 	return slices.ContainsFunc(meanings, func(m meaning) bool { return target == m.target && m.matches(e) })
 }
 
+// aboutKeys reports whether the rejection may be due to keys that were replaced meanwhile.
+func (e *APIError) aboutKeys() bool {
+	return e.Is(ErrInvalidKey) || e.Is(ErrUnknownCredential) || e.Is(ErrInvalidCredential) || e.Is(ErrInvalidSignature)
+}
+
 // aboutAuth reports whether the answer refuses the caller rather than the call: nothing was executed.
 func (e *APIError) aboutAuth() bool {
 	return slices.ContainsFunc(meanings, func(m meaning) bool { return m.target != nil && m.matches(e) })
@@ -128,9 +138,6 @@ func CheckResponse(resp *http.Response) error {
 	}
 	return newAPIError(resp, body)
 }
-
-// maxErrorBody is how much of an error answer is read to understand it. The API's own are shorter than 1 KiB.
-const maxErrorBody = 16 << 10
 
 func newAPIError(resp *http.Response, body []byte) *APIError {
 	e := &APIError{StatusCode: resp.StatusCode, QueryID: resp.Header.Get("X-Ovh-Queryid")}
@@ -197,4 +204,111 @@ func (e *permanentError) Timeout() bool { return errors.Is(e.err, context.Deadli
 
 func permanentErrorf(format string, args ...any) error {
 	return &permanentError{fmt.Errorf(format, args...)}
+}
+
+// peek returns the start of an error response's body, up to maxErrorBody and for at most peekTime, and puts it back: the response
+// can be read from its start, as if nobody had looked. It reports whether that is the whole body.
+func peek(ctx context.Context, resp *http.Response) (head []byte, whole bool) {
+	if resp.Body == nil {
+		return nil, true
+	}
+	p := &peekedBody{source: resp.Body, stopped: make(chan struct{})}
+	resp.Body = p
+	go p.look()
+	timer := time.NewTimer(peekTime)
+	defer timer.Stop()
+	select {
+	case <-p.stopped:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.enough = true
+	return p.head, p.err == io.EOF
+}
+
+const (
+	// maxErrorBody is how much of an error response is read to understand it. The API's own are shorter than 1 KiB.
+	maxErrorBody = 16 << 10
+
+	// peekTime is how long a response whose body stalls is waited for. It has arrived, and its status is worth more than its text.
+	peekTime = time.Second
+)
+
+// peekedBody is a body of which the start is read by look, in a goroutine that ends when the body is closed, or before.
+type peekedBody struct {
+	source  io.ReadCloser
+	stopped chan struct{} // closed when look has ended
+
+	mu     sync.Mutex // guards what follows
+	head   []byte     // what look has read
+	err    error      // that ended it
+	enough bool       // look is to read no more
+	given  int        // how much of head Read has given out
+}
+
+func (p *peekedBody) look() {
+	defer close(p.stopped)
+	buf := make([]byte, maxErrorBody)
+	for more := true; more; {
+		n, err := p.source.Read(buf[len(p.head):])
+		p.mu.Lock()
+		p.head, p.err = buf[:len(p.head)+n], err
+		more = err == nil && !p.enough && len(p.head) < len(buf)
+		p.mu.Unlock()
+	}
+}
+
+func (p *peekedBody) Read(b []byte) (int, error) {
+	if n := p.give(b); n > 0 || len(b) == 0 {
+		return n, nil
+	}
+	<-p.stopped // a Read of look's may be under way
+	if n := p.give(b); n > 0 {
+		return n, nil
+	}
+	if p.err != nil {
+		return 0, p.err
+	}
+	return p.source.Read(b)
+}
+
+// give copies what is known already.
+func (p *peekedBody) give(b []byte) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := copy(b, p.head[p.given:])
+	p.given += n
+	return n
+}
+
+func (p *peekedBody) Close() error { return p.source.Close() }
+
+// note is what a Transport knows about the response to a request, and the request does not show.
+type note struct {
+	url      *url.URL // what was asked for, absolute; of a redirect
+	endpoint string   // the host that would have been signed for; of a 401 to a request that went elsewhere
+}
+
+// notes are kept by the caller's request, as that is what remains when a redirect is followed: resp.Request must stay the caller's
+// own, and its context is not ours to change.
+var notes sync.Map // of *note, by weak.Pointer[http.Request]
+
+// keepFor keeps n as long as there is a req.
+func (n note) keepFor(req *http.Request) {
+	key := weak.Make(req)
+	if _, kept := notes.Swap(key, &n); !kept {
+		runtime.AddCleanup(req, func(key weak.Pointer[http.Request]) { notes.Delete(key) }, key)
+	}
+}
+
+// noteOf returns the note of a redirect or a 401, nil for none.
+func noteOf(resp *http.Response) *note {
+	if resp.Request == nil || resp.StatusCode/100 != 3 && resp.StatusCode != http.StatusUnauthorized {
+		return nil
+	}
+	n, _ := notes.Load(weak.Make(resp.Request))
+	kept, _ := n.(*note)
+	return kept
 }

@@ -40,40 +40,24 @@ func (c *ServerClock) Now(context.Context) (time.Time, error) {
 	return time.Now().Add(c.Offset()), nil
 }
 
-// read returns the time by clock, and by the local clock at the same moment. The system is asked once if one follows the other.
-func read(ctx context.Context, clock Clock) (now, local time.Time, err error) {
-	if c, ok := clock.(*ServerClock); ok {
-		local = time.Now()
-		return local.Add(c.Offset()), local, nil
-	}
-	now, err = clock.Now(untraced{ctx})
-	return now, time.Now(), err
-}
-
 // Offset returns how far the server's clock is ahead of the local one.
 func (c *ServerClock) Offset() time.Duration {
 	return time.Duration(c.offset.Load())
 }
 
+// maxDrift is the difference to the server's clock that is not corrected: a Date header counts whole seconds, and takes its time
+// to arrive.
+const maxDrift = 2 * time.Second
+
 // Correct takes server for the server's time at this moment, and reports whether that moved the clock. Up to two seconds of
-// difference do not: a Date header counts whole seconds, and takes its time to arrive.
+// difference do not move it.
 func (c *ServerClock) Correct(server time.Time) bool {
 	now := time.Now().Round(0) // the wall clock: a monotonic one stands still while a laptop is suspended
-	if server.Sub(now.Add(c.Offset())).Abs() <= 2*time.Second {
+	if server.Sub(now.Add(c.Offset())).Abs() <= maxDrift {
 		return false
 	}
 	c.offset.Store(int64(server.Sub(now)))
 	return true
-}
-
-func correct(ctx context.Context, client *http.Client, clock corrector) (moved bool, err error) {
-	asked := time.Now()
-	server, err := ServerTime(ctx, client)
-	if err != nil {
-		return false, err
-	}
-	// The server read its clock somewhere between question and answer; halfway is the best guess.
-	return clock.Correct(server.Add(time.Since(asked) / 2)), nil
 }
 
 // ServerTime asks the API for its time, in whole seconds (GET /auth/time, which needs no credentials). The client must use a

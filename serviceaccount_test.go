@@ -541,3 +541,7 @@ func TestTokenOverTheNetwork(t *testing.T) {
 		t.Error("http.DefaultClient is another now")
 	}
 }
+
+type brokenReader struct{ err error }
+
+func (r brokenReader) Read([]byte) (int, error) { return 0, r.err }
