@@ -130,7 +130,7 @@ func TestBodyInMemory(t *testing.T) {
 			io.ReadFull(reader, make([]byte, 2)) // read before it was made a body
 			req := newRequest(t, "POST", "/me", reader)
 			req.URL.RawQuery = strings.Repeat("q", min(size*2, 100<<10)) // with which it may not fit into the signer's memory
-			req.Body = io.NopCloser(reader)                // which NewRequest drops if it is empty
+			req.Body = io.NopCloser(reader)                              // which NewRequest drops if it is empty
 			opened := 0
 			req.GetBody = func() (io.ReadCloser, error) { opened++; return io.NopCloser(strings.NewReader(text)), nil }
 			base := &recorder{}

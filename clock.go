@@ -1,9 +1,14 @@
 package ovhauth
 
 import (
+	"bytes"
 	"context"
-	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -56,14 +61,49 @@ func (c *ServerClock) Correct(server time.Time) bool {
 }
 
 // ServerTime asks the API for its time, in whole seconds (GET /auth/time, which needs no credentials). The client must use a
-// [Transport], which says where to ask; an answer other than 2xx is an [*APIError].
+// [Transport], which says where to ask. A response other than 2xx is an [*APIError].
 func ServerTime(ctx context.Context, client *http.Client) (time.Time, error) {
-	var seconds int64
-	if err := ask(ctx, client, http.MethodGet, "/auth/time", nil, &seconds); err != nil {
+	const call = "GET /auth/time"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/auth/time", nil)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ovhauth: %s: %w", call, err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return time.Time{}, callError(call, err)
+	}
+	if err := CheckResponse(resp); err != nil {
 		return time.Time{}, err
 	}
-	if seconds <= 0 {
-		return time.Time{}, errors.New("ovhauth: the answer to GET /auth/time is no time")
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ovhauth: reading the response to %s: %w", call, err)
+	}
+	seconds, err := strconv.ParseInt(string(bytes.TrimSpace(body)), 10, 64)
+	if err != nil || seconds <= 0 {
+		return time.Time{}, fmt.Errorf("ovhauth: the response to %s is no time", call)
 	}
 	return time.Unix(seconds, 0), nil
+}
+
+// maxAnswer is in bytes, and more than any response that this package decodes.
+const maxAnswer = 1 << 20
+
+func callError(call string, err error) error {
+	if u, ok := err.(*url.Error); ok {
+		err = u.Err // it says method and path already
+	}
+	if isPermanent(err) {
+		return err
+	}
+	if isUnroutable(err) {
+		return fmt.Errorf("ovhauth: %s: the client must use an ovhauth.Transport, which knows the endpoint", call)
+	}
+	return fmt.Errorf("ovhauth: %s: %w", call, err)
+}
+
+// isUnroutable reports whether net/http was given a URL without a scheme, which only a Transport can make sense of.
+func isUnroutable(err error) bool {
+	return strings.Contains(err.Error(), `unsupported protocol scheme ""`)
 }

@@ -89,6 +89,7 @@ func TestServerTimeErrors(t *testing.T) {
 			}},
 			{"not a number", timeAPI(0, 200, text(`"soon"`)), t.Context(), "GET /auth/time", nil},
 			{"empty", timeAPI(0, 200, text("")), t.Context(), "GET /auth/time", nil},
+			{"longer than 1 MiB", timeAPI(0, 200, text(strings.Repeat(" ", 1<<20)+"1457018875")), t.Context(), "is no time", nil},
 			{"null", timeAPI(0, 200, text("null")), t.Context(), "is no time", nil},
 			{"before 1970", timeAPI(0, 200, text("-5")), t.Context(), "is no time", nil},
 			{"context", timeAPI(0, 200, unix), ended, "", func(err error) bool { return errors.Is(err, context.Canceled) }},

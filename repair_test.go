@@ -409,7 +409,9 @@ func TestStalledRejection(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r, w := io.Pipe()
 			body := &hangingBody{&trackedBody{Reader: r}, r}
-			base := baseFunc(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: status, Body: body}, nil })
+			base := baseFunc(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: status, Body: body}, nil
+			})
 			began := time.Now()
 			resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil))
 			if err != nil || resp.StatusCode != status || time.Since(began) > time.Second {

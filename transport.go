@@ -94,8 +94,15 @@ func (t *Transport) base() http.RoundTripper {
 
 // CloseIdleConnections closes the idle connections of Base, if it can do so.
 func (t *Transport) CloseIdleConnections() {
-	base := t.base()
-	if c, ok := base.(interface{ CloseIdleConnections() }); ok && base != http.RoundTripper(t) {
+	base := t.Base
+	if base == nil {
+		base = http.DefaultTransport
+		switch base.(type) {
+		case *Transport, *RetryTransport: // which may lead back here
+			return
+		}
+	}
+	if c, ok := base.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }
@@ -267,7 +274,7 @@ func hasBlank(s string) bool {
 	return false
 }
 
-func (c *call) needs(ctx context.Context) (n need, guestKey string) {
+func (c *call) needs(ctx context.Context) (n need, key string) {
 	if ctx.Value(withoutSignature{}) != nil {
 		return nothing, ""
 	}
@@ -278,25 +285,28 @@ func (c *call) needs(ctx context.Context) (n need, guestKey string) {
 		}
 	case http.MethodPost:
 		if slices.Contains(c.credentialPaths, path) {
-			return applicationKey, c.req.Header.Get("X-Ovh-Application")
+			return applicationKey, keyOfGuest(c.req.Header)
 		}
 	}
-	if key := c.req.Header.Get("X-Ovh-Application"); key != "" && isGuest(c.req.Header) {
+	if key := keyOfGuest(c.req.Header); key != "" {
 		return applicationKey, key
 	}
 	return everything, ""
 }
 
-// isGuest reports whether a header with an application key has none of the rest of a signature, and no token. This is how go-ovh
-// marks its unauthenticated calls.
-func isGuest(h http.Header) bool {
+// keyOfGuest returns the application key in a header that has nothing else of a signature, and no token: so go-ovh marks its
+// unauthenticated calls. It returns "" for any other.
+func keyOfGuest(h http.Header) (key string) {
 	for name, values := range h {
-		if isAuthentication(name) && len(values) > 0 && values[0] != "" &&
-			!strings.EqualFold(name, "X-Ovh-Application") && !strings.EqualFold(name, "X-Ovh-Timestamp") {
-			return false
+		if !isAuthentication(name) || len(values) == 0 || values[0] == "" || strings.EqualFold(name, "X-Ovh-Timestamp") {
+			continue
 		}
+		if !strings.EqualFold(name, "X-Ovh-Application") {
+			return ""
+		}
+		key = values[0]
 	}
-	return true
+	return key
 }
 
 // pass sends the request on without authentication, but for the signature of a Transport above for this very origin.
