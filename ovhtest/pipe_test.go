@@ -220,6 +220,29 @@ func TestSignedForHTTPS(t *testing.T) {
 	}
 }
 
+// The contract of http.RoundTripper: the request is left alone, and the response is to it.
+func TestTransportLeavesTheRequestAlone(t *testing.T) {
+	s := newServer(t)
+	for _, header := range []http.Header{nil, {"X-Mine": {"a"}}} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", "https://eu.api.ovh.com/1.0/auth/time", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = header
+		resp, err := s.Transport().RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.Request != req || len(req.Header) != len(header) {
+			t.Errorf("the response is to %p with %v, want %p with %v", resp.Request, req.Header, req, header)
+		}
+		if x := s.Exchanges(); x[len(x)-1].URL != "https://eu.api.ovh.com/1.0/auth/time" {
+			t.Errorf("recorded %s, want https", x[len(x)-1].URL)
+		}
+	}
+}
+
 func TestCertificate(t *testing.T) {
 	s, secure := newServer(t), ovhtest.NewTLSServer()
 	defer secure.Close()
