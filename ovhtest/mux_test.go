@@ -204,6 +204,9 @@ func TestRulesOfServiceAccounts(t *testing.T) {
 			if resp.StatusCode != want || want == 403 && body != strings.Replace(denied, "%", test.action, 1) {
 				t.Errorf("%s: got %s %s, want %d with %q", test.name, resp.Status, body, want, test.action)
 			}
+			if strings.Contains(test.call, "details") && !strings.Contains(body, `"allowedRoutes":[{"method":"GET","path":"/me"},{"method":"GET","path":"/me/*"}]`) {
+				t.Errorf("%s: got %s, want its rules in it", test.name, body)
+			}
 			if x := s.Exchanges()[1]; !x.Verified || x.Executed != (want == 200) {
 				t.Errorf("%s: recorded %s, want it verified, and executed if granted", test.name, x)
 			}
