@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -71,28 +72,17 @@ func (t *Transport) setup(ctx context.Context) (*setup, error) {
 	if s := t.ready.Load(); s != nil {
 		return s, nil
 	}
-	parsed, err := t.findEndpoint(ctx)
+	parsed, credentials, err := bind(ctx, t.Endpoint, t.Credentials)
 	if err != nil {
 		return nil, err
 	}
-	s := &setup{parsedEndpoint: parsed, transport: t, credentials: t.Credentials, clock: t.Clock}
-	if s.credentials == nil {
-		s.credentials = DefaultCredentials(parsed.full())
-	}
+	s := &setup{parsedEndpoint: parsed, transport: t, credentials: credentials, clock: t.Clock}
 	if s.clock == nil {
 		s.clock = &t.clock
 	}
 	s.hidden = func() *setup { return s }
 	t.ready.CompareAndSwap(nil, s) // of several first requests, all use the same
 	return t.ready.Load(), nil
-}
-
-// findEndpoint is where t.Endpoint says, or else where the credentials are for.
-func (t *Transport) findEndpoint(ctx context.Context) (*parsedEndpoint, error) {
-	if l, ok := t.Credentials.(*lookup); ok && t.Endpoint == "" {
-		return l.target(ctx)
-	}
-	return findEndpoint(ctx, t.Endpoint)
 }
 
 func (t *Transport) base() http.RoundTripper {
@@ -104,8 +94,15 @@ func (t *Transport) base() http.RoundTripper {
 
 // CloseIdleConnections closes the idle connections of Base, if it can do so.
 func (t *Transport) CloseIdleConnections() {
-	base := t.base()
-	if c, ok := base.(interface{ CloseIdleConnections() }); ok && base != http.RoundTripper(t) {
+	base := t.Base
+	if base == nil {
+		base = http.DefaultTransport
+		switch base.(type) {
+		case *Transport, *RetryTransport: // which may lead back here
+			return
+		}
+	}
+	if c, ok := base.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }
@@ -208,7 +205,7 @@ func (t *Transport) route(req *http.Request) (c call, err error) {
 	c = call{setup: s, req: req, url: u, hostHeader: req.Host}
 	switch {
 	case u.Host == "" && (u.Scheme == "" || u.Scheme == s.scheme):
-		c.ctx = &outgoing{Context: ctx, sender: s.hidden}
+		c.ctx = &outgoing{Context: ctx, sender: s.hidden, method: req.Method, asked: u}
 		c.url, c.hostHeader = &c.ctx.url, s.host
 		c.target = s.absolute(u, c.url)
 		c.foreign = c.strayed()
@@ -225,7 +222,7 @@ func (t *Transport) route(req *http.Request) (c call, err error) {
 		c.target = u.RequestURI()
 		c.hostHeader = cmp.Or(c.hostHeader, u.Host)
 		if c.foreign = !s.owns(u) || c.strayed(); !c.foreign {
-			c.ctx = &outgoing{Context: ctx, sender: s.hidden}
+			c.ctx = &outgoing{Context: ctx, sender: s.hidden, method: req.Method, asked: u}
 		}
 	}
 	if c.foreign {
@@ -277,36 +274,39 @@ func hasBlank(s string) bool {
 	return false
 }
 
-func (c *call) needs(ctx context.Context) (n need, guestKey string) {
+func (c *call) needs(ctx context.Context) (n need, key string) {
 	if ctx.Value(withoutSignature{}) != nil {
 		return nothing, ""
 	}
 	switch path, _, _ := strings.Cut(c.target, "?"); c.req.Method {
 	case http.MethodGet, "":
-		if path == c.timePaths[0] || path == c.timePaths[1] {
+		if slices.Contains(c.timePaths, path) {
 			return nothing, ""
 		}
 	case http.MethodPost:
-		if path == c.credentialPaths[0] || path == c.credentialPaths[1] {
-			return applicationKey, c.req.Header.Get("X-Ovh-Application")
+		if slices.Contains(c.credentialPaths, path) {
+			return applicationKey, keyOfGuest(c.req.Header)
 		}
 	}
-	if key := c.req.Header.Get("X-Ovh-Application"); key != "" && isGuest(c.req.Header) {
+	if key := keyOfGuest(c.req.Header); key != "" {
 		return applicationKey, key
 	}
 	return everything, ""
 }
 
-// isGuest reports whether a header with an application key has none of the rest of a signature, and no token. This is how go-ovh
-// marks its unauthenticated calls.
-func isGuest(h http.Header) bool {
+// keyOfGuest returns the application key in a header that has nothing else of a signature, and no token: so go-ovh marks its
+// unauthenticated calls. It returns "" for any other.
+func keyOfGuest(h http.Header) (key string) {
 	for name, values := range h {
-		if isAuthentication(name) && len(values) > 0 && values[0] != "" &&
-			!strings.EqualFold(name, "X-Ovh-Application") && !strings.EqualFold(name, "X-Ovh-Timestamp") {
-			return false
+		if !isAuthentication(name) || len(values) == 0 || values[0] == "" || strings.EqualFold(name, "X-Ovh-Timestamp") {
+			continue
 		}
+		if !strings.EqualFold(name, "X-Ovh-Application") {
+			return ""
+		}
+		key = values[0]
 	}
-	return true
+	return key
 }
 
 // pass sends the request on without authentication, but for the signature of a Transport above for this very origin.
@@ -355,7 +355,9 @@ func isPrivate(name string) bool {
 type outgoing struct {
 	context.Context               // the caller's
 	sender          func() *setup // setup.hidden
-	url             url.URL       // of a request whose own URL has no host
+	method          string        // of the request
+	asked           *url.URL      // the caller's own, for events
+	url             url.URL       // the absolute form of one without a host
 }
 
 type (
@@ -405,6 +407,12 @@ func (p *providerContext) Format(f fmt.State, verb rune) { (*outgoing)(p).Format
 func (p *providerContext) Value(key any) any {
 	if key == oauth2.HTTPClient { // made only for those who ask
 		return &http.Client{Transport: p.sender().transport.base()}
+	}
+	if key == (listenerKey{}) {
+		t, req := p.sender().transport, (&http.Request{Method: p.method, URL: p.asked}).WithContext(p.Context)
+		return listener{t.Logger, func() {
+			emit(req, t.OnEvent, t.Logger, Event{Kind: EventCredentialsReplaced, Attempt: 1, Reason: ReasonClientRejected})
+		}}
 	}
 	return untraced{p.Context}.Value(key)
 }
