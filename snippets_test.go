@@ -13,6 +13,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -248,13 +249,14 @@ func TestSnippetsCompile(t *testing.T) {
 
 // notRun are the commands of the Markdown files that .ci/run does not run, and why.
 var notRun = map[string]string{
-	"go test -run Soak -soak 5m -v .":                "it takes five minutes; CI runs the same test for a shorter time",
-	"(cd bench && go run ./report)":                  "it takes four minutes, and rewrites the figures; CI runs it with -smoke",
-	"(cd bench && go run ./report -short)":           "it takes a minute and asserts nothing; CI runs it with -smoke",
-	"go run ./examples/proxy":                        "it serves until it is stopped; its own tests run it",
-	".ci/run":                                        "it is what CI runs",
-	"FUZZTIME=5s .ci/run":                            "it is what CI runs",
+	"go test -run Soak -soak 5m -v .":                  "it takes five minutes; go test ./... runs it for a shorter time",
+	"go test -run '^$' -fuzz FuzzWire -fuzztime 30s .": "CI runs every fuzz test, each for FUZZTIME",
 	"go test -run TestErrorsReadAsSentences -update .": "it rewrites testdata/errors.txt",
+	"(cd bench && go run ./report -short)":             "it takes a minute and asserts nothing; CI runs it with -smoke",
+	"(cd bench && go run ./report)":                    "it takes four minutes and rewrites the figures; CI runs it with -smoke",
+	"(cd bench && go run ./quota)":                     "it takes minutes and rewrites the picture; CI runs it with -short",
+	".ci/run":                                          "it is what CI runs",
+	"FUZZTIME=5s .ci/run":                              "it is what CI runs",
 }
 
 // Every command of the Markdown files is run by CI, or named above.
@@ -281,25 +283,58 @@ func TestCommandsAreRun(t *testing.T) {
 	}
 }
 
-// The README's program, run as it stands.
-func TestREADMEProgram(t *testing.T) {
+// program is the nth Go snippet of a Markdown file.
+func program(t *testing.T, file string, nth int) snippet {
+	t.Helper()
+	all := slices.DeleteFunc(snippets(t, "go"), func(s snippet) bool { return s.file != file })
+	return all[nth]
+}
+
+// saying is a handler that always says the same.
+func saying(body string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, body) })
+}
+
+// The programs of the Markdown files, run as they stand.
+func TestProgramsRun(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it compiles a program")
+		t.Skip("it compiles programs")
 	}
 	server := ovhtest.NewServer()
 	defer server.Close()
-	program := snippets(t, "go")[slices.IndexFunc(snippets(t, "go"), func(s snippet) bool { return s.file == "README.md" })]
-	path := filepath.Join(t.TempDir(), "main.go")
-	if err := os.WriteFile(path, []byte(program.text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	server.Handle("GET /domain/zone", saying(`["example.ovh","example.com"]`))
+	server.Handle("POST /domain/zone/example.ovh/record", saying(`{"id":7,"fieldType":"A","target":"192.0.2.1"}`))
+	server.Handle("/domain/zone/example.ovh/record/7", saying("null"))
+	server.HandleGuest("POST /order/cart", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"cartId":"of a guest: %t"}`, r.Header.Get("X-Ovh-Signature") == "")
+	}))
 	keys := server.Credentials()
-	run := exec.Command("go", "run", path)
-	run.Env = append(os.Environ(), "OVH_ENDPOINT="+string(server.Endpoint()), "OVH_APPLICATION_KEY="+keys.ApplicationKey,
-		"OVH_APPLICATION_SECRET="+keys.ApplicationSecret, "OVH_CONSUMER_KEY="+keys.ConsumerKey)
-	out, err := run.CombinedOutput()
-	if got, want := string(out), "Jeanne <nil>\n"; got != want || err != nil {
-		t.Errorf("%s prints %q, %v; want %q", program, got, err, want)
+	for _, test := range []struct {
+		program snippet
+		want    string
+	}{
+		{program(t, "README.md", 0), "Jeanne <nil>\n"},
+		{program(t, "docs/go-ovh.md", 1), "example.ovh\nexample.com\ncart of a guest: true\n"},
+	} {
+		path := filepath.Join(t.TempDir(), "main.go")
+		if err := os.WriteFile(path, []byte(test.program.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		run := exec.Command("go", "run", path)
+		run.Env = append(os.Environ(), "OVH_ENDPOINT="+string(server.Endpoint()), "OVH_APPLICATION_KEY="+keys.ApplicationKey,
+			"OVH_APPLICATION_SECRET="+keys.ApplicationSecret, "OVH_CONSUMER_KEY="+keys.ConsumerKey)
+		out, err := run.CombinedOutput()
+		if string(out) != test.want || err != nil {
+			t.Errorf("%s prints %q, %v; want %q", test.program, out, err, test.want)
+		}
+	}
+}
+
+// Whoever comes from go-ovh writes no more lines.
+func TestPortIsNoLonger(t *testing.T) {
+	theirs, ours := program(t, "docs/go-ovh.md", 0), program(t, "docs/go-ovh.md", 1)
+	if was, is := strings.Count(theirs.text, "\n"), strings.Count(ours.text, "\n"); is > was {
+		t.Errorf("the program has %d lines, with go-ovh %d; want no more", is, was)
 	}
 }
 
@@ -322,10 +357,10 @@ func TestREADMEOutput(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	shown := snippets(t, "")
-	got, want := changing.ReplaceAllString(string(out), "*"), changing.ReplaceAllString(shown[0].text, "*")
+	shown := slices.DeleteFunc(snippets(t, ""), func(s snippet) bool { return s.file != "README.md" })[0]
+	got, want := changing.ReplaceAllString(string(out), "*"), changing.ReplaceAllString(shown.text, "*")
 	if !strings.HasSuffix(got, want) {
-		t.Errorf("go run ./examples/me prints\n%s\nwant it to end as %s has it:\n%s", got, shown[0], want)
+		t.Errorf("go run ./examples/me prints\n%s\nwant it to end as %s has it:\n%s", got, shown, want)
 	}
 }
 
@@ -343,13 +378,17 @@ func TestREADMEIsOnePage(t *testing.T) {
 	}
 }
 
-var link = regexp.MustCompile(`\]\(([^):]+)\)`)
+var (
+	link = regexp.MustCompile(`\]\(([^):]+)\)`)
+	code = regexp.MustCompile("`[^`]*`")
+)
 
 // Links within the repository, and tests that are named as evidence, exist.
 func TestMarkdownPointsAtWhatThereIs(t *testing.T) {
 	tests := testNames(t)
 	for file, text := range markdown(t) {
-		for _, m := range link.FindAllStringSubmatch(text, -1) {
+		prose := code.ReplaceAllString(fence.ReplaceAllString(text, ""), "code")
+		for _, m := range link.FindAllStringSubmatch(prose, -1) {
 			path, _, _ := strings.Cut(m[1], "#")
 			if _, err := os.Stat(filepath.Join(filepath.Dir(file), cmp.Or(path, "."))); err != nil {
 				t.Errorf("%s links to %s: %v", file, m[1], err)
@@ -381,6 +420,20 @@ func testNames(t *testing.T) map[string]bool {
 		t.Fatal(err)
 	}
 	return found
+}
+
+// Every reason that an event can have is in the list that people make their metrics by.
+func TestReasonsAreDocumented(t *testing.T) {
+	source, err := os.ReadFile("event.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := markdown(t)["docs/production.md"]
+	for _, m := range regexp.MustCompile(`Reason\w+ += "(.+?)"`).FindAllSubmatch(source, -1) {
+		if want := "`" + string(m[1]) + "`"; !strings.Contains(list, want) {
+			t.Errorf("docs/production.md lacks the reason %s", want)
+		}
+	}
 }
 
 // stopping are words that make a reader stop: words of nobody's field, of another language's grammar, or of one's own.
