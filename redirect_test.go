@@ -146,7 +146,9 @@ func TestUnsignedRejectionNamesBothHosts(t *testing.T) {
 
 // A guest goes out with the application key alone, whichever client marks it.
 func TestGuests(t *testing.T) {
-	failing := ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) { return ovhauth.Credentials{}, errors.New("no vault") })
+	failing := ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) {
+		return ovhauth.Credentials{}, errors.New("no vault")
+	})
 	for _, test := range []struct {
 		name     string
 		header   map[string]string
