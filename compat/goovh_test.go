@@ -93,7 +93,7 @@ func TestGoOVHUnAuth(t *testing.T) {
 		credentials func(*api) ovhauth.Credentials // of the Transport
 		key         func(*api) string
 	}{
-		{"with keys", func(a *api) ovhauth.Credentials { return a.Credentials() }, func(a *api) string { return a.Credentials().ApplicationKey }},
+		{"with keys", (*api).Credentials, func(a *api) string { return a.Credentials().ApplicationKey }},
 		{"without keys", func(*api) ovhauth.Credentials { return ovhauth.Credentials{} }, func(*api) string { return "any" }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
