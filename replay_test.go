@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// source is a body that counts how often it is closed.
-type source struct {
+// countedBody is a body that counts how often it is closed.
+type countedBody struct {
 	io.Reader
 	closed int
 }
 
-func (s *source) Close() error { s.closed++; return nil }
+func (s *countedBody) Close() error { s.closed++; return nil }
 
 func TestReplayKeepsUpToItsLimit(t *testing.T) {
 	const limit = 10
@@ -32,7 +32,7 @@ func TestReplayKeepsUpToItsLimit(t *testing.T) {
 		{"at the limit", "0123456789", true},
 		{"beyond", "0123456789a", false},
 	} {
-		body := &source{Reader: strings.NewReader(test.text)}
+		body := &countedBody{Reader: strings.NewReader(test.text)}
 		r := keepBody(body, limit)
 		first, err := r.again()
 		if err != nil {
@@ -61,7 +61,7 @@ func TestReplayKeepsUpToItsLimit(t *testing.T) {
 
 // A reader that was opened before the body turned out to be too long has nothing to go on with.
 func TestReplayTooLongForAReaderBehind(t *testing.T) {
-	r := keepBody(&source{Reader: strings.NewReader("0123456789a")}, 10)
+	r := keepBody(&countedBody{Reader: strings.NewReader("0123456789a")}, 10)
 	ahead, _ := r.again()
 	behind, _ := r.again()
 	io.ReadAll(ahead)
@@ -72,7 +72,7 @@ func TestReplayTooLongForAReaderBehind(t *testing.T) {
 
 // The caller's body is closed when the last attempt no longer reads it, and not before.
 func TestReplayClosesTheBodyOnce(t *testing.T) {
-	body := &source{Reader: strings.NewReader("text")}
+	body := &countedBody{Reader: strings.NewReader("text")}
 	r := keepBody(body, 10)
 	first, _ := r.again()
 	second, _ := r.again()
