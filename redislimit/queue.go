@@ -36,7 +36,7 @@ type waiter struct {
 	done     chan error // of size one
 }
 
-// overtaken is by how much a schedule that comes later can be the older one. More, and Redis's clock was set back.
+// overtaken is by how much a schedule that comes later can be the older one. By more, Redis's clock was set.
 const overtaken = 10 * time.Second
 
 // current is for how long a schedule is good without another look.
@@ -213,10 +213,11 @@ func (q *queue) learn(s schedule, l Limiter) {
 	if ahead := old.now - s.now; ahead > 0 && ahead < overtaken.Microseconds() {
 		return
 	}
+	jumped := time.Duration(s.now-old.now)*time.Microsecond-time.Since(q.asked) > overtaken // and turned all tickets into past ones
 	q.schedule, q.asked = s, time.Now()
 	switch {
 	case len(q.tickets) == 0:
-	case s.gen != old.gen:
+	case s.gen != old.gen, jumped:
 		q.tickets = nil // Redis has forgotten them; they are booked anew, in the same order
 	case s.lesson == old.lesson:
 		// Turns do not move away but by a lesson: if it looks so, the network or a clock was slow.
@@ -224,6 +225,8 @@ func (q *queue) learn(s schedule, l Limiter) {
 			q.schedule.at = s.at.Add(-late)
 		}
 	default:
+		// What was due when a 429 came, and has not gone yet, is too late; the others move up, and the last books anew.
+		q.tickets = slices.DeleteFunc(q.tickets, func(k int64) bool { return k < s.from })
 		for i, w := range slices.Backward(q.waiting[:len(q.tickets)]) {
 			if at := s.turn(q.tickets[i]); !w.deadline.IsZero() && at.Add(q.margin()).After(w.deadline) && at.After(q.asked) {
 				q.reject(w, time.Until(at), l)

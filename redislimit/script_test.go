@@ -2,7 +2,9 @@ package redislimit
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -10,15 +12,14 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
-// luaRedis is a Redis that can do what limit.lua asks of it, by the time of a synctest bubble: it runs the very script.
-type luaRedis struct {
-	redis.UniversalClient
-	mu      sync.Mutex
-	state   *lua.LState
-	script  *lua.LFunction
-	values  map[string]value
-	asked   int
-	latency time.Duration
+// luaServer is a Redis that can do what limit.lua asks of it, and runs that very script, by the time of a synctest bubble.
+type luaServer struct {
+	mu     sync.Mutex
+	state  *lua.LState
+	script *lua.LFunction
+	values map[string]value
+	skew   time.Duration // of its clock
+	asked  int
 }
 
 type value struct {
@@ -26,8 +27,8 @@ type value struct {
 	until time.Time
 }
 
-func newLuaRedis() *luaRedis {
-	r := &luaRedis{state: lua.NewState(), values: map[string]value{}}
+func newLuaServer() *luaServer {
+	r := &luaServer{state: lua.NewState(), values: map[string]value{}}
 	call := r.state.NewFunction(func(l *lua.LState) int {
 		l.Push(r.call(l))
 		return 1
@@ -43,13 +44,13 @@ func newLuaRedis() *luaRedis {
 	return r
 }
 
-func (r *luaRedis) call(l *lua.LState) lua.LValue {
+func (r *luaServer) call(l *lua.LState) lua.LValue {
 	key := l.ToString(2)
 	switch command := l.ToString(1); command {
 	case "TIME":
-		t, now := l.NewTable(), time.Now().UnixMicro()
-		t.Append(lua.LString(fmt.Sprint(now / 1e6)))
-		t.Append(lua.LString(fmt.Sprint(now % 1e6)))
+		t, now := l.NewTable(), time.Now().Add(r.skew).UnixMicro()
+		t.Append(lua.LString(strconv.FormatInt(now/1e6, 10)))
+		t.Append(lua.LString(strconv.FormatInt(now%1e6, 10)))
 		return t
 	case "GET":
 		if v, ok := r.values[key]; ok && time.Now().Before(v.until) {
@@ -67,12 +68,36 @@ func (r *luaRedis) call(l *lua.LState) lua.LValue {
 	}
 }
 
-func (r *luaRedis) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
-	time.Sleep(r.latency / 2)
-	defer time.Sleep(r.latency / 2)
+// change does something to the server between two commands.
+func (r *luaServer) change(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
+// client is one machine's connection to the server; a command takes so long there and back.
+func (r *luaServer) client(latency time.Duration) *luaClient {
+	return &luaClient{server: r, latency: latency}
+}
+
+type luaClient struct {
+	redis.UniversalClient
+	server  *luaServer
+	latency time.Duration
+	err     error // in place of the server; changed under the server's lock
+}
+
+func (c *luaClient) Eval(ctx context.Context, _ string, keys []string, args ...any) *redis.Cmd {
+	time.Sleep(c.latency / 2)
+	defer time.Sleep(c.latency / 2)
+	r, cmd := c.server, redis.NewCmd(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked++
+	if c.err != nil {
+		cmd.SetErr(c.err)
+		return cmd
+	}
 	list := func(values []any) *lua.LTable {
 		t := r.state.NewTable()
 		for _, v := range values {
@@ -82,7 +107,6 @@ func (r *luaRedis) Eval(ctx context.Context, script string, keys []string, args 
 	}
 	r.state.SetGlobal("KEYS", list([]any{keys[0]}))
 	r.state.SetGlobal("ARGV", list(args))
-	cmd := redis.NewCmd(ctx)
 	if err := r.state.CallByParam(lua.P{Fn: r.script, NRet: 1, Protect: true}); err != nil {
 		cmd.SetErr(err)
 		return cmd
@@ -93,3 +117,5 @@ func (r *luaRedis) Eval(ctx context.Context, script string, keys []string, args 
 	cmd.SetVal(numbers)
 	return cmd
 }
+
+var errRefused = errors.New("dial tcp 127.0.0.1:6379: connect: connection refused")
