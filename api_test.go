@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/ovhauth"
+	"example.com/ovhauth/consumerkey"
 	"example.com/ovhauth/ovhtest"
 )
 
@@ -33,7 +34,7 @@ func TestRefusalsOfTheAPI(t *testing.T) {
 		change(&keys)
 		return keys
 	}
-	readOnly := server.NewKey(ovhauth.AccessRule{Method: "GET", Path: "/me"})
+	readOnly := server.NewKey(consumerkey.Rule{Method: "GET", Path: "/me"})
 	expired, refused, revoked := server.NewKey(), server.NewKey(), server.NewKey()
 	server.Expire(expired.ConsumerKey)
 	server.Refuse(refused.ConsumerKey)
@@ -135,5 +136,42 @@ func TestWrongClockOverSockets(t *testing.T) {
 	server.Forget()
 	if resp, err := client.Get("/me"); err != nil || len(server.Exchanges()) != 1 {
 		t.Errorf("%v, %v: the clock was not kept", resp, err)
+	}
+}
+
+// The token endpoint is asked through the Transport's Base: at first, and again when the API rejects the token.
+func TestServiceAccountAgainstTheAPI(t *testing.T) {
+	srv := ovhtest.NewServer()
+	defer srv.Close()
+	id, secret := srv.NewServiceAccount()
+	var asked []string
+	client := func(secret string) *http.Client {
+		return &http.Client{Transport: &ovhauth.Transport{
+			Endpoint:    srv.Endpoint(),
+			Credentials: ovhauth.ServiceAccount(srv.Endpoint(), id, secret),
+			Base: baseFunc(func(req *http.Request) (*http.Response, error) {
+				asked = append(asked, req.URL.Path)
+				return http.DefaultTransport.RoundTrip(req)
+			}),
+		}}
+	}
+	mine := client(secret)
+	for _, want := range []string{"/auth/oauth2/token /1.0/me", "/1.0/me", "/1.0/me /auth/oauth2/token /1.0/me"} {
+		asked = nil
+		resp, err := mine.Get("/me")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := strings.Join(asked, " "); resp.StatusCode != 200 || got != want {
+			t.Errorf("%s by %s, want %s", resp.Status, got, want)
+		}
+		if want == "/1.0/me" {
+			srv.RevokeTokens()
+		}
+	}
+	_, err := client("wrong").Get("/me")
+	if api, ok := errors.AsType[*ovhauth.APIError](err); !ok || api.StatusCode != 400 || api.Code != "invalid_client_credentials" {
+		t.Errorf("with a wrong secret: %v", err)
 	}
 }

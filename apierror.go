@@ -9,10 +9,15 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 	"unicode"
+	"weak"
 )
 
 // What the API means by refusing a request: targets for [errors.Is] on an [*APIError].
@@ -33,18 +38,21 @@ var (
 	ErrFIPS               = errors.New("ovhauth: GODEBUG=fips140=only forbids SHA-1, which the API's signature is made of; use an OAuth2 service account or an access token")
 )
 
-// APIError is an answer of the API other than 2xx, as [CheckResponse] reads it.
+// APIError is a response of the API other than 2xx, as [CheckResponse] reads it. What looks like a key, a signature or a token is
+// cut out of its texts: a page may show the request that it rejects.
 type APIError struct {
-	Method, Path string // of the request
+	Method, Path string // of the request, as the caller wrote its URL, without the query
 
-	StatusCode int               // of the answer, whatever its body claims
+	StatusCode int               // of the response, whatever its body claims
 	Code       string            // "errorCode" of the API's older dialect ("NOT_GRANTED_CALL"), or "error" of an OAuth2 endpoint
 	Class      string            // "class" of the newer dialect: "Client::Forbidden"
-	Message    string            // the API's own words; for an answer that is not JSON, its text
+	Message    string            // the API's own words; of a response that is not JSON, its text
 	Details    map[string]string // "details" of the newer dialect; what is no string in it is kept as JSON
 	QueryID    string            // X-Ovh-Queryid: what OVHcloud's support asks for
+	RetryAfter time.Duration     // what Retry-After asks for, in seconds or as a date; 0 for nothing
 
-	isText bool // the answer was not JSON: its words are nobody's message
+	isText    bool   // the response was not JSON: its words are nobody's message
+	wrongHost string // what happened to a request that was not for the endpoint
 }
 
 type meaning struct {
@@ -56,7 +64,8 @@ type meaning struct {
 // meanings pairs each target with the code and the messages that the API gives it, and with what they mean for the caller.
 var meanings = []meaning{
 	{ErrInvalidSignature, "INVALID_SIGNATURE", "Invalid signature",
-		"the application secret or the consumer key is not the one that belongs to this application key"},
+		"the application secret or the consumer key is not the one that belongs to this application key, or the API could not make " +
+			"sense of the body, such as a list where it expects a number"},
 	{ErrQueryTimeOut, "QUERY_TIME_OUT", "Query out of time",
 		"it was signed at a time too far from the server's; check this machine's clock"},
 	{ErrInvalidKey, "INVALID_KEY", "This application key is invalid",
@@ -73,6 +82,10 @@ var meanings = []meaning{
 		"no IAM policy of the account allows {call} to these credentials"},
 	{nil, "", "You must login first",
 		"it carried no credentials, or a token that is not valid any more"},
+	{nil, "MISSING_CREDENTIAL", "",
+		"it carried no credentials, or a consumer key that is not validated yet"},
+	{nil, "", "You must send your application key to request new credentials",
+		"the Transport's credentials lack an application key"},
 	{nil, "", "Got an invalid (or empty) URL",
 		"there is no such path at this endpoint"},
 }
@@ -81,12 +94,7 @@ var meanings = []meaning{
 func (e *APIError) Error() string {
 	call := cmp.Or(strings.TrimSpace(e.Method+" "+e.Path), "the request")
 	parts := []string{"ovhauth: " + call, strings.TrimSpace(fmt.Sprint(e.StatusCode, " ", http.StatusText(e.StatusCode))), e.Code, e.Class, e.Message}
-	for _, m := range meanings {
-		if m.matches(e) {
-			parts = append(parts, strings.ReplaceAll(m.plain, "{call}", call))
-			break
-		}
-	}
+	parts = append(parts, e.meaning(call))
 	for _, name := range slices.Sorted(maps.Keys(e.Details)) {
 		if e.Details[name] != "" {
 			parts = append(parts, name+" "+e.Details[name])
@@ -100,9 +108,27 @@ func (e *APIError) Error() string {
 	return s
 }
 
+// meaning says in plain words what the response can mean, "" if that is not known.
+func (e *APIError) meaning(call string) string {
+	if e.wrongHost != "" {
+		return e.wrongHost
+	}
+	for _, m := range meanings {
+		if m.matches(e) {
+			return strings.ReplaceAll(m.plain, "{call}", call)
+		}
+	}
+	return ""
+}
+
 // Is reports whether the answer means target, by its code or by its message: not every dialect has the code.
 func (e *APIError) Is(target error) bool {
 	return slices.ContainsFunc(meanings, func(m meaning) bool { return target == m.target && m.matches(e) })
+}
+
+// aboutKeys reports whether the rejection may be due to keys that were replaced meanwhile.
+func (e *APIError) aboutKeys() bool {
+	return e.Is(ErrInvalidKey) || e.Is(ErrUnknownCredential) || e.Is(ErrInvalidCredential) || e.Is(ErrInvalidSignature)
 }
 
 // aboutAuth reports whether the answer refuses the caller rather than the call: nothing was executed.
@@ -111,7 +137,8 @@ func (e *APIError) aboutAuth() bool {
 }
 
 func (m *meaning) matches(e *APIError) bool {
-	return m.code != "" && e.Code == m.code || !e.isText && strings.EqualFold(strings.TrimSpace(e.Message), m.message)
+	return m.code != "" && e.Code == m.code ||
+		m.message != "" && !e.isText && strings.EqualFold(strings.TrimSpace(e.Message), m.message)
 }
 
 // CheckResponse returns nil for a 2xx answer and leaves it alone. For any other it returns an [*APIError], made of the header
@@ -129,21 +156,22 @@ func CheckResponse(resp *http.Response) error {
 	return newAPIError(resp, body)
 }
 
-// maxErrorBody is how much of an error answer is read to understand it. The API's own are shorter than 1 KiB.
-const maxErrorBody = 16 << 10
-
 func newAPIError(resp *http.Response, body []byte) *APIError {
-	e := &APIError{StatusCode: resp.StatusCode, QueryID: resp.Header.Get("X-Ovh-Queryid")}
+	e := &APIError{StatusCode: resp.StatusCode, QueryID: resp.Header.Get("X-Ovh-Queryid"), RetryAfter: max(0, retryAfter(resp))}
 	if req := resp.Request; req != nil {
 		e.Method = cmp.Or(req.Method, http.MethodGet)
 		if req.URL != nil {
 			e.Path = req.URL.EscapedPath() // the query may hold what is nobody else's business
 		}
 	}
+	if n := noteOf(resp); n != nil && n.endpoint != "" {
+		e.wrongHost = fmt.Sprintf("it went out unsigned, since its host %s is not that of the Transport's endpoint, %s; "+
+			"write the path alone, or make a Transport for that endpoint", resp.Request.URL.Host, n.endpoint)
+	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(body, &fields) != nil {
 		e.isText = true
-		e.Message = oneLine(tag.ReplaceAllString(string(body), " "))
+		e.Message = oneLine(withoutKeys(tag.ReplaceAllString(withoutKeys(string(body)), " ")))
 		return e
 	}
 	e.Code = cmp.Or(text(fields["errorCode"]), text(fields["error"]))
@@ -153,21 +181,53 @@ func newAPIError(resp *http.Response, body []byte) *APIError {
 	if json.Unmarshal(fields["details"], &details) == nil && len(details) > 0 {
 		e.Details = make(map[string]string, len(details))
 		for name, value := range details {
-			e.Details[name] = text(value)
+			e.Details[withoutKeys(name)] = detail(name, value)
 		}
 	}
 	return e
 }
 
-// text returns a JSON string's value, nothing for null, and any other JSON as it is written.
-func text(raw json.RawMessage) (s string) {
-	if json.Unmarshal(raw, &s) != nil {
-		return string(raw)
+// detail is a text of which the name may say that it is a key.
+func detail(name string, value json.RawMessage) string {
+	s := text(value)
+	if pair := name + ": " + s; withoutKeys(pair) != pair {
+		return redacted
 	}
 	return s
 }
 
+// text returns a JSON string's value, nothing for null, and any other JSON as it is written; without keys.
+func text(raw json.RawMessage) (s string) {
+	if json.Unmarshal(raw, &s) != nil {
+		s = string(raw)
+	}
+	return withoutKeys(s)
+}
+
 var tag = regexp.MustCompile(`<[^>]*>`)
+
+// What a page may show of a request: a signature, also with its dollars escaped; a bearer token, or one that tells by its form that
+// it is a JWT; and the value that follows the name of a header or field that holds a key, in whatever notation.
+var (
+	signatureText = regexp.MustCompile(`(?i)(?:\$|%24|&#0*36;|&#x0*24;|&dollar;|\\u0024)1(?:\$|%24|&#0*36;|&#x0*24;|&dollar;|\\u0024)[0-9a-f]{8,}`)
+	tokenText     = regexp.MustCompile(`(?i)\b(bearer(?:[\s+]|%20|&nbsp;)+)[^\s"'<>&,;\\]+|\beyJ[\w-]+\.[\w-]+\.[\w-]*`)
+	headerText    = regexp.MustCompile(`(?i)(x[-_]ovh[-_](?:application|consumer|timestamp|signature)(?:` + between + `|\s)+)` + value)
+	fieldText     = regexp.MustCompile(`(?i)(\b(?:authorization|(?:application|consumer)[-_]?key|(?:application|client)[-_]?secret|access[-_]?token)` +
+		`\s*(?:` + between + `)(?:` + between + `|\s)*(?:(?:basic|bearer|mac)\s+)?)` + value)
+)
+
+const (
+	between = `<[^>]*>|&(?:quot|nbsp|gt|#0*34|#0*39|#0*62);|%3a|%3d|[:=>'"\[\]({\\]` // a name and its value
+	value   = `[^\s"'<>&,;\])}\\]+`
+)
+
+// withoutKeys cuts what looks like a key, a signature or a token out of s.
+func withoutKeys(s string) string {
+	s = signatureText.ReplaceAllString(s, redacted)
+	s = tokenText.ReplaceAllString(s, "${1}"+redacted)
+	s = headerText.ReplaceAllString(s, "${1}"+redacted)
+	return fieldText.ReplaceAllString(s, "${1}"+redacted)
+}
 
 // oneLine puts s on one line, without what could steer a terminal, and cuts what would fill a screen.
 func oneLine(s string) string {
@@ -197,4 +257,111 @@ func (e *permanentError) Timeout() bool { return errors.Is(e.err, context.Deadli
 
 func permanentErrorf(format string, args ...any) error {
 	return &permanentError{fmt.Errorf(format, args...)}
+}
+
+// peek returns the start of an error response's body, up to maxErrorBody and for at most peekTime, and puts it back: the response
+// can be read from its start, as if nobody had looked. It reports whether that is the whole body.
+func peek(ctx context.Context, resp *http.Response) (head []byte, whole bool) {
+	if resp.Body == nil {
+		return nil, true
+	}
+	p := &peekedBody{source: resp.Body, stopped: make(chan struct{})}
+	resp.Body = p
+	go p.look()
+	timer := time.NewTimer(peekTime)
+	defer timer.Stop()
+	select {
+	case <-p.stopped:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.enough = true
+	return p.head, p.err == io.EOF
+}
+
+const (
+	// maxErrorBody is how much of an error response is read to understand it. The API's own are shorter than 1 KiB.
+	maxErrorBody = 16 << 10
+
+	// peekTime is how long a response whose body stalls is waited for. It has arrived, and its status is worth more than its text.
+	peekTime = time.Second
+)
+
+// peekedBody is a body of which the start is read by look, in a goroutine that ends when the body is closed, or before.
+type peekedBody struct {
+	source  io.ReadCloser
+	stopped chan struct{} // closed when look has ended
+
+	mu     sync.Mutex // guards what follows
+	head   []byte     // what look has read
+	err    error      // that ended it
+	enough bool       // look is to read no more
+	given  int        // how much of head Read has given out
+}
+
+func (p *peekedBody) look() {
+	defer close(p.stopped)
+	buf := make([]byte, maxErrorBody)
+	for more := true; more; {
+		n, err := p.source.Read(buf[len(p.head):])
+		p.mu.Lock()
+		p.head, p.err = buf[:len(p.head)+n], err
+		more = err == nil && !p.enough && len(p.head) < len(buf)
+		p.mu.Unlock()
+	}
+}
+
+func (p *peekedBody) Read(b []byte) (int, error) {
+	if n := p.give(b); n > 0 || len(b) == 0 {
+		return n, nil
+	}
+	<-p.stopped // a Read of look's may be under way
+	if n := p.give(b); n > 0 {
+		return n, nil
+	}
+	if p.err != nil {
+		return 0, p.err
+	}
+	return p.source.Read(b)
+}
+
+// give copies what is known already.
+func (p *peekedBody) give(b []byte) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := copy(b, p.head[p.given:])
+	p.given += n
+	return n
+}
+
+func (p *peekedBody) Close() error { return p.source.Close() }
+
+// note is what a Transport knows about the response to a request, and the request does not show.
+type note struct {
+	url      *url.URL // what was asked for, absolute; of a redirect
+	endpoint string   // the host that would have been signed for; of a 401 to a request that went elsewhere
+}
+
+// notes are kept by the caller's request, as that is what remains when a redirect is followed: resp.Request must stay the caller's
+// own, and its context is not ours to change.
+var notes sync.Map // of *note, by weak.Pointer[http.Request]
+
+// keepFor keeps n as long as there is a req.
+func (n note) keepFor(req *http.Request) {
+	key := weak.Make(req)
+	if _, kept := notes.Swap(key, &n); !kept {
+		runtime.AddCleanup(req, func(key weak.Pointer[http.Request]) { notes.Delete(key) }, key)
+	}
+}
+
+// noteOf returns the note of a redirect or a 401, nil for none.
+func noteOf(resp *http.Response) *note {
+	if resp.Request == nil || resp.StatusCode/100 != 3 && resp.StatusCode != http.StatusUnauthorized {
+		return nil
+	}
+	n, _ := notes.Load(weak.Make(resp.Request))
+	kept, _ := n.(*note)
+	return kept
 }

@@ -6,124 +6,221 @@ import (
 	"io"
 	"net/http"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
-// maxHeld is how much of a body is held in memory, if it cannot be opened a second time.
-const maxHeld = 32 << 20
+// replay is a request's body that can be opened as often as it is needed.
+type replay struct {
+	own   io.ReadCloser                 // the caller's, for the first attempt; nil if it is kept, and NoBody or nil without a body
+	again func() (io.ReadCloser, error) // opens another reader of the same bytes; nil without a body
+	kept  *keptBody                     // nil with a GetBody, and without a body
+}
 
-// openBody gives out a body that can be opened again: to be hashed, and to be sent once more.
-func (c *call) openBody(out *http.Request) (err error) {
+// newReplay takes over req.Body. A body without GetBody is kept in memory as it is read, up to limit bytes; of a longer one, again
+// returns an error. Call release after the last attempt.
+func newReplay(req *http.Request, limit int64) replay {
 	switch {
-	case c.req.Body == nil || c.req.Body == http.NoBody:
-		return nil // and NoBody stays what it is: any other empty body would be sent in chunks
-	case c.reopen == nil && c.req.GetBody != nil:
-		c.reopen = c.req.GetBody
-		return nil // the caller's own reader goes first
-	case c.reopen == nil:
-		body := out.Body
-		out.Body = nil // closed by hold
-		held, err := hold(out.Context(), body, out.ContentLength)
-		if err != nil {
-			return err
-		}
-		c.length = len(held)
-		empty := len(held) == 0 && c.req.ContentLength <= 0 && len(c.req.Trailer) == 0
-		c.reopen = func() (io.ReadCloser, error) {
-			if empty {
-				return http.NoBody, nil
-			}
-			return io.NopCloser(bytes.NewReader(held)), nil
-		}
+	case !hasBody(req):
+		return replay{own: req.Body} // and NoBody stays what it is: any other empty body would be sent in chunks
+	case req.GetBody != nil:
+		return replay{own: req.Body, again: req.GetBody}
 	}
-	if c.req.GetBody == nil && len(c.req.Trailer) == 0 { // only a body of unknown length can have trailers
-		out.GetBody = c.reopen
+	return keepBody(req.Body, limit)
+}
+
+func keepBody(source io.ReadCloser, limit int64) replay {
+	k := &keptBody{source: source, closeSource: sync.OnceFunc(func() { source.Close() }), limit: limit}
+	return replay{again: k.again, kept: k}
+}
+
+// putInto makes out, a copy of the caller's request, have the body of an attempt, counted from 1. The first attempt gets the
+// caller's own reader, as it does from net/http.
+func (r replay) putInto(out *http.Request, number int) (err error) {
+	if r.again == nil || r.kept == nil && number == 1 {
+		out.Body = r.own
+		return nil
+	}
+	if r.kept != nil && r.kept.kept.Load() == wholly && len(out.Trailer) == 0 { // only a body of unknown length can have trailers
 		out.TransferEncoding = nil // a reverse proxy copies that of the request it got
 		if out.ContentLength <= 0 {
-			out.ContentLength = int64(c.length)
+			out.ContentLength = int64(len(r.kept.bytes))
 		}
+		if out.ContentLength == 0 {
+			out.Body, out.GetBody = http.NoBody, nil
+			return nil
+		}
+		out.GetBody = r.again
 	}
-	out.Body, err = c.reopen()
+	out.Body, err = r.again()
 	return err
 }
 
-// hold reads all of body into memory and closes it.
-func hold(ctx context.Context, body io.ReadCloser, length int64) ([]byte, error) {
-	var b bytes.Buffer
-	if length > maxHeld {
-		body.Close()
-		return nil, &permanentError{ErrBodyTooLarge}
+// release says that there will be no further attempt. The caller's body is closed when the last reader is.
+func (r replay) release() {
+	if r.kept != nil {
+		r.kept.release()
 	}
-	b.Grow(int(max(length, 0)) + bytes.MinRead)
-	err := readAndClose(ctx, body, func(r io.Reader) error {
-		_, err := b.ReadFrom(io.LimitReader(r, maxHeld+1))
-		return err
-	})
-	if err == nil && b.Len() > maxHeld {
-		err = &permanentError{ErrBodyTooLarge}
-	}
-	return b.Bytes(), err
 }
 
-// maxShort is how long a body may be to be copied next to the rest of what is signed, and hashed with it at once.
-const maxShort = 1 << 10
+func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
 
-// appendShort appends a short body that lies in memory, without reading from it, and reports whether it is one.
-func appendShort(b []byte, body io.Reader) (_ []byte, short bool) {
-	m := inMemory(body)
-	if m == nil || m.Len() > maxShort {
-		return b, false
-	}
-	head := len(b)
-	switch r := m.(type) { // by their types: through an interface, b would leave the stack
-	case *bytes.Buffer:
-		b = append(b, r.Bytes()...)
-	case *bytes.Reader:
-		b = slices.Grow(b, r.Len())[:head+r.Len()]
-		r.ReadAt(b[head:], r.Size()-int64(r.Len()))
-	case *strings.Reader:
-		b = slices.Grow(b, r.Len())[:head+r.Len()]
-		r.ReadAt(b[head:], r.Size()-int64(r.Len()))
-	}
-	return b, true
+// keptBody is a body that can be read once, and the bytes that were read from it. Each of its readers begins at the first byte.
+type keptBody struct {
+	closeSource func() // once
+	limit       int64
+	kept        atomic.Int32 // how much of the source: partly, wholly or tooLong
+
+	reading sync.Mutex // locked while the source is read, which may take long; guards what follows
+	source  io.Reader
+	bytes   []byte // all that was read, unless it is too long; does not change any more once it is kept wholly
+	read    int64  // how much that is
+	end     error  // io.EOF, or what broke the source
+
+	using    sync.Mutex // guards what follows
+	readers  int        // that are open
+	released bool
 }
 
-// readBody hashes all of body and closes it.
-func (s *stream) readBody(body io.ReadCloser) error {
-	if body == nil {
+const (
+	partly int32 = iota
+	wholly
+	tooLong
+)
+
+var errNotKept = permanentErrorf("the request's body is too long to be kept for sending it again; set GetBody")
+
+// again waits for no reader.
+func (k *keptBody) again() (io.ReadCloser, error) {
+	switch k.kept.Load() {
+	case tooLong:
+		return nil, errNotKept
+	case wholly:
+		return io.NopCloser(bytes.NewReader(k.bytes)), nil // which net/http knows to be in memory
+	}
+	return k.open(), nil
+}
+
+func (k *keptBody) open() io.ReadCloser {
+	k.using.Lock()
+	defer k.using.Unlock()
+	k.readers++
+	return &keptReader{k: k}
+}
+
+func (k *keptBody) release() {
+	k.using.Lock()
+	defer k.using.Unlock()
+	if k.released = true; k.readers == 0 {
+		k.closeSource()
+	}
+}
+
+// keptReader reads the kept bytes, then the source.
+type keptReader struct {
+	k      *keptBody
+	at     int64 // guarded by k.reading
+	closed atomic.Bool
+}
+
+func (r *keptReader) Read(p []byte) (n int, err error) {
+	k := r.k
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	switch {
+	case r.closed.Load():
+		return 0, http.ErrBodyReadAfterClose
+	case r.at < int64(len(k.bytes)):
+		n = copy(p, k.bytes[r.at:])
+		r.at += int64(n)
+		return n, nil
+	case r.at < k.read:
+		return 0, errNotKept
+	case k.end != nil:
+		return 0, k.end
+	}
+	n, err = k.readSource(p)
+	r.at = k.read
+	return n, err
+}
+
+// readSource keeps what it reads, if that is not too much. The caller holds k.reading.
+func (k *keptBody) readSource(p []byte) (n int, err error) {
+	n, err = k.source.Read(p)
+	k.read += int64(n)
+	if k.read > k.limit {
+		k.bytes = nil
+		k.kept.Store(tooLong)
+	} else {
+		k.bytes = append(k.bytes, p[:n]...)
+	}
+	if err != nil {
+		k.end = err
+		if err == io.EOF && k.read <= k.limit {
+			k.kept.Store(wholly)
+		}
+		k.closeSource()
+	}
+	return n, err
+}
+
+// maxKept is how much of a body without GetBody a Transport keeps in memory: to sign it, or to send it once more.
+const maxKept = 32 << 20
+
+// readWhole reads the source to its end, which the body of a signed request must be. It ends with req's context.
+func (k *keptBody) readWhole(req *http.Request) error {
+	if req.ContentLength > k.limit {
+		return &permanentError{ErrBodyTooLarge}
+	}
+	reader, ctx := k.open(), req.Context()
+	defer reader.Close()
+	defer context.AfterFunc(ctx, k.closeSource)()
+	n, err := io.CopyN(io.Discard, contextReader{ctx, reader}, k.limit+1)
+	switch {
+	case n > k.limit:
+		return &permanentError{ErrBodyTooLarge}
+	case err == io.EOF:
 		return nil
 	}
-	hash := func(r io.Reader) error {
-		_, err := io.CopyBuffer(s, r, s.buf[:])
-		return err
+	return err
+}
+
+// Close does not wait for a Read under way.
+func (r *keptReader) Close() error {
+	if r.closed.Swap(true) {
+		return nil
 	}
-	if inMemory(body) != nil {
-		return hash(body) // its Close does nothing
+	k := r.k
+	k.using.Lock()
+	defer k.using.Unlock()
+	if k.readers--; k.readers == 0 && k.released {
+		k.closeSource()
 	}
-	defer clear(s.buf[:]) // the next body's reader is given the same memory
-	return readAndClose(s.ctx, body, hash)
+	return nil
 }
 
 var nopCloser = reflect.TypeOf(io.NopCloser(new(bytes.Reader)))
 
-// inMemory returns the reader that http.NewRequest made a body of, if it is one that never waits and writes itself out at once.
-func inMemory(r io.Reader) interface{ Len() int } {
-	switch r := r.(type) {
+// writeInMemory writes a body that http.NewRequest made of a reader in memory to w, without reading from it, and reports whether
+// it is one. To open such a body a second time would cost two allocations.
+func writeInMemory(w io.Writer, body io.Reader) (inMemory bool, err error) {
+	if reflect.TypeOf(body) == nopCloser {
+		body, _ = reflect.ValueOf(body).Field(0).Interface().(io.Reader)
+	}
+	switch r := body.(type) {
 	case *bytes.Buffer:
-		return r
+		_, err = w.Write(r.Bytes())
 	case *bytes.Reader:
-		return r
+		unread := *r
+		_, err = unread.WriteTo(w)
 	case *strings.Reader:
-		return r
+		unread := *r
+		_, err = unread.WriteTo(w)
+	default:
+		return false, nil
 	}
-	if reflect.TypeOf(r) == nopCloser {
-		if inner, ok := reflect.ValueOf(r).Field(0).Interface().(io.Reader); ok {
-			return inMemory(inner)
-		}
-	}
-	return nil
+	return true, err
 }
 
 // readAndClose lets read have body and closes it: when read is done, or when ctx ends, so that a reader that waits lets go.
@@ -146,35 +243,6 @@ func (r contextReader) Read(p []byte) (int, error) {
 	}
 	return r.r.Read(p)
 }
-
-// peek returns the start of an error answer's body, and puts it back. If ctx ends, so does the body.
-func peek(ctx context.Context, resp *http.Response) []byte {
-	if resp.Body == nil {
-		return nil
-	}
-	body := &peeked{close: sync.OnceValue(resp.Body.Close)}
-	stop := context.AfterFunc(ctx, func() { body.close() })
-	head, err := io.ReadAll(io.LimitReader(contextReader{ctx, resp.Body}, maxErrorBody))
-	stop()
-	rest := io.Reader(resp.Body)
-	if err != nil {
-		rest = brokenReader{err}
-	}
-	body.Reader = io.MultiReader(bytes.NewReader(head), rest)
-	resp.Body = body
-	return head
-}
-
-type peeked struct {
-	io.Reader
-	close func() error
-}
-
-func (p *peeked) Close() error { return p.close() }
-
-type brokenReader struct{ err error }
-
-func (r brokenReader) Read([]byte) (int, error) { return 0, r.err }
 
 func closeBody(body io.ReadCloser) {
 	if body != nil {

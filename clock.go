@@ -1,9 +1,14 @@
 package ovhauth
 
 import (
+	"bytes"
 	"context"
-	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -35,58 +40,70 @@ func (c *ServerClock) Now(context.Context) (time.Time, error) {
 	return time.Now().Add(c.Offset()), nil
 }
 
-// read returns the time by clock, and by the local clock at the same moment. The system is asked once if one follows the other.
-func read(ctx context.Context, clock Clock) (now, local time.Time, err error) {
-	if c, ok := clock.(*ServerClock); ok {
-		local = time.Now()
-		return local.Add(c.Offset()), local, nil
-	}
-	now, err = clock.Now(untraced{ctx})
-	return now, time.Now(), err
-}
-
 // Offset returns how far the server's clock is ahead of the local one.
 func (c *ServerClock) Offset() time.Duration {
 	return time.Duration(c.offset.Load())
 }
 
+// maxDrift is the difference to the server's clock that is not corrected: a Date header counts whole seconds, and takes its time
+// to arrive.
+const maxDrift = 2 * time.Second
+
 // Correct takes server for the server's time at this moment, and reports whether that moved the clock. Up to two seconds of
-// difference do not: a Date header counts whole seconds, and takes its time to arrive.
+// difference do not move it.
 func (c *ServerClock) Correct(server time.Time) bool {
 	now := time.Now().Round(0) // the wall clock: a monotonic one stands still while a laptop is suspended
-	if server.Sub(now.Add(c.Offset())).Abs() <= 2*time.Second {
+	if server.Sub(now.Add(c.Offset())).Abs() <= maxDrift {
 		return false
 	}
 	c.offset.Store(int64(server.Sub(now)))
 	return true
 }
 
-// Sync asks the API for its time and corrects the clock by it. It is never needed, as [Transport] corrects its clock by itself;
-// it saves the first request of a machine known to be wrong its second round trip. See [ServerTime] for client and errors.
-func (c *ServerClock) Sync(ctx context.Context, client *http.Client) error {
-	_, err := correct(ctx, client, c)
-	return err
-}
-
-func correct(ctx context.Context, client *http.Client, clock corrector) (moved bool, err error) {
-	asked := time.Now()
-	server, err := ServerTime(ctx, client)
-	if err != nil {
-		return false, err
-	}
-	// The server read its clock somewhere between question and answer; halfway is the best guess.
-	return clock.Correct(server.Add(time.Since(asked) / 2)), nil
-}
-
 // ServerTime asks the API for its time, in whole seconds (GET /auth/time, which needs no credentials). The client must use a
-// [Transport], which says where to ask; an answer other than 2xx is an [*APIError].
+// [Transport], which says where to ask. A response other than 2xx is an [*APIError].
 func ServerTime(ctx context.Context, client *http.Client) (time.Time, error) {
-	var seconds int64
-	if err := ask(ctx, client, http.MethodGet, "/auth/time", nil, &seconds); err != nil {
+	const call = "GET /auth/time"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/auth/time", nil)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ovhauth: %s: %w", call, err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return time.Time{}, callError(call, err)
+	}
+	if err := CheckResponse(resp); err != nil {
 		return time.Time{}, err
 	}
-	if seconds <= 0 {
-		return time.Time{}, errors.New("ovhauth: the answer to GET /auth/time is no time")
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ovhauth: reading the response to %s: %w", call, err)
+	}
+	seconds, err := strconv.ParseInt(string(bytes.TrimSpace(body)), 10, 64)
+	if err != nil || seconds <= 0 {
+		return time.Time{}, fmt.Errorf("ovhauth: the response to %s is no time", call)
 	}
 	return time.Unix(seconds, 0), nil
+}
+
+// maxAnswer is in bytes, and more than any response that this package decodes.
+const maxAnswer = 1 << 20
+
+func callError(call string, err error) error {
+	if u, ok := err.(*url.Error); ok {
+		err = u.Err // it says method and path already
+	}
+	if isPermanent(err) {
+		return err
+	}
+	if isUnroutable(err) {
+		return fmt.Errorf("ovhauth: %s: the client must use an ovhauth.Transport, which knows the endpoint", call)
+	}
+	return fmt.Errorf("ovhauth: %s: %w", call, err)
+}
+
+// isUnroutable reports whether net/http was given a URL without a scheme, which only a Transport can make sense of.
+func isUnroutable(err error) bool {
+	return strings.Contains(err.Error(), `unsupported protocol scheme ""`)
 }

@@ -5,21 +5,26 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
 )
 
-// Credentials are what the API knows a caller by: three keys that sign each request, or an OAuth2 access token that goes out as
-// "Authorization: Bearer". With an AccessToken, the keys are not used, but for the ApplicationKey in [RequestConsumerKey].
+// Credentials identify the caller to the API: three keys that sign each request, or an OAuth2 access token, which goes out as
+// "Authorization: Bearer". With an AccessToken the keys are not used, except for the ApplicationKey when a consumer key is
+// requested.
 //
-// Printed, logged or marshalled to JSON, Credentials show which fields are set, and no value. Go's fmt consults no type inside an
-// unexported field, nor under %p and a misplaced %w (which go vet reports): there, nothing can hide them.
+// Printed, logged or marshalled as text or JSON, Credentials show which fields are set, and no value. Go's fmt asks no type how it
+// wants to be printed inside an unexported field, nor under %p and a misplaced %w (which go vet reports): there, nothing can hide
+// them. A struct that embeds Credentials beside another type with the same methods inherits none of them, and prints the values.
 type Credentials struct {
 	ApplicationKey, ApplicationSecret, ConsumerKey string
 
@@ -30,16 +35,26 @@ type Credentials struct {
 // Retrieve returns c: a literal is its own [CredentialProvider]. The error is always nil.
 func (c Credentials) Retrieve(context.Context) (Credentials, error) { return c, nil }
 
-// CredentialProvider gives a [Transport] the credentials for each request that needs any. It must be safe for concurrent use
-// and is asked every time, so it should keep what is costly to get. An error ends the request before it is sent.
+// CredentialProvider gives a [Transport] the credentials for each request that needs any. It must be safe for concurrent use.
+// Retrieve is called for every request, so it should keep what is costly to get, and it must return when its context ends. An
+// error ends the request before it is sent. The provider returns an incomplete set as it is: the Transport knows which keys a
+// request needs.
 //
-// The provider returns an incomplete set as it is: which keys a request needs, the Transport knows. A provider that also has a
-// method Invalidate(Credentials) is told when the API refuses an access token that it gave, and is then asked once more.
+// Keys rotate. A provider that also has the method
+//
+//	Invalidate(Credentials)
+//
+// is told when the API rejects what Retrieve returned. It should then forget that set, if it is still the current one, and get it
+// again at the next Retrieve, which follows at once. If that returns other keys or another token (Expires does not count), the
+// request is sent once more: a rejected request was not executed. Without Invalidate, new keys are used when the provider finds
+// them by itself. [CredentialFunc] has none: CredentialFunc(account.Retrieve) loses that of [ServiceAccount].
+//
+// In the context of Retrieve, the value of [golang.org/x/oauth2.HTTPClient] is an [http.Client] that sends by the Transport's Base.
 type CredentialProvider interface {
 	Retrieve(context.Context) (Credentials, error)
 }
 
-// CredentialFunc is a [CredentialProvider] made of a function.
+// CredentialFunc is a [CredentialProvider] made of a function. It has no Invalidate, whatever the function belongs to.
 type CredentialFunc func(context.Context) (Credentials, error)
 
 // Retrieve calls f.
@@ -49,18 +64,26 @@ func (f CredentialFunc) Retrieve(ctx context.Context) (Credentials, error) { ret
 // one takes: that of OVH_ENDPOINT, else of ovh.conf, else [EU].
 //
 // There are three kinds: the keys OVH_APPLICATION_KEY, OVH_APPLICATION_SECRET and OVH_CONSUMER_KEY; a service account's
-// OVH_CLIENT_ID and OVH_CLIENT_SECRET; or OVH_ACCESS_TOKEN. The highest place that names any of them decides the kind, and what
+// OVH_CLIENT_ID and OVH_CLIENT_SECRET; or OVH_ACCESS_TOKEN. The highest place that has any of them decides the kind, and what
 // it lacks of that kind comes from the places below. Two kinds in one place are an error. An empty value counts as none.
 //
 //   - The environment, unless OVH_ENDPOINT names another endpoint than e. If it has all of a kind, no file is opened for more.
-//   - ./ovh.conf, then .ovh.conf in the user's home directory, then /etc/ovh.conf; any may be absent. In each, the section
-//     [ovh-eu], named like the endpoint, then one named by its URL. The keys are the variables in lower case without OVH_.
-//     Values are taken literally: quotes are kept, and # or ; begins a comment only at the start of a line.
+//   - ./ovh.conf, then .ovh.conf in the user's home directory, then /etc/ovh.conf. One that is absent or cannot be read is skipped,
+//     and so is what is not a regular file of at most 1 MiB. In each, the section [ovh-eu], named like the endpoint, then one named
+//     by a URL of the same API. The keys are the variables in lower case without OVH_. Values are taken literally: quotes are
+//     kept, and # or ; begins a comment only at the start of a line.
 //   - Instead of these sections, [profile:NAME], if OVH_PROFILE, or else profile in [default], says so, unless its endpoint is
 //     another than e. This is the format of the OVHcloud CLI.
 //
-// All are read at the first request. A complete set is kept, unless the API refuses it as an access token; a failure is not,
-// nor a set with something missing.
+// Keys go only where their own source may send them. A file may name any open endpoint of OVHcloud for all keys. If it names a URL of
+// another host, loopback included, only the keys of that same file are used, or those of a section that is named by that URL;
+// others are an error. In code and in OVH_ENDPOINT, any URL may be named for any keys.
+//
+// All are read at the first request. The endpoint is kept. A complete set of credentials is kept until the API rejects it, or the
+// token endpoint rejects the service account; then all are read again. An incomplete set and an error are not kept.
+//
+// Printed, the provider says where its credentials were found, such as "[ovh-eu] of ~/.ovh.conf", and none of them. A file of keys
+// that other users can read is reported once to the Logger of the Transport.
 func DefaultCredentials(e Endpoint) CredentialProvider {
 	return &lookup{endpoint: e, env: true, files: true}
 }
@@ -72,11 +95,35 @@ func EnvCredentials() CredentialProvider {
 }
 
 // FileCredentials reads credentials for e from files of the format that [DefaultCredentials] describes. Of several paths a later
-// one takes precedence; each must exist, and may begin with ~/ for the user's home directory. Without a path it reads the three
-// default files, any of which may be absent. Of the environment it heeds OVH_PROFILE, and OVH_ENDPOINT if e is "".
+// one takes precedence; each must be a readable file, and may begin with ~/ for the user's home directory. Without a path it reads
+// the three default files, any of which may be absent. Of the environment it uses OVH_PROFILE, and OVH_ENDPOINT if e is "".
 func FileCredentials(e Endpoint, paths ...string) CredentialProvider {
 	return &lookup{endpoint: e, files: true, paths: slices.Clone(paths)}
 }
+
+// bind returns the endpoint of a Transport with these fields, and the provider that it asks.
+func bind(ctx context.Context, e Endpoint, p CredentialProvider) (*parsedEndpoint, CredentialProvider, error) {
+	if p == nil {
+		p = DefaultCredentials(e)
+	}
+	if l, ok := p.(*lookup); ok && e == "" {
+		parsed, err := l.target(ctx) // keys and the endpoint that they are for come from the same files
+		return parsed, p, err
+	}
+	parsed, err := findEndpoint(ctx, e)
+	if err == nil && !parsed.trusted() {
+		err = parsed.distrust("Transport.Credentials")
+	}
+	return parsed, p, err
+}
+
+// listener is what a Transport wants to hear from the providers of this package. They find it in the context of Retrieve.
+type listener struct {
+	logger   *slog.Logger
+	replaced func() // the token endpoint rejected a service account, and another took its place
+}
+
+type listenerKey struct{}
 
 // kinds are the ways to authenticate, each by the keys of ovh.conf that it takes.
 var kinds = [][]string{
@@ -93,6 +140,7 @@ type source struct {
 	name   string
 	values map[string]string       // by key of ovh.conf; an empty one is none
 	label  func(key string) string // the source's own name for a key
+	barred bool                    // a file of others has named the endpoint
 }
 
 func environment() source {
@@ -100,7 +148,7 @@ func environment() source {
 	for _, key := range slices.Concat(kinds...) {
 		values[key] = strings.TrimSpace(os.Getenv(variable(key)))
 	}
-	return source{"the environment", values, variable}
+	return source{name: "the environment", values: values, label: variable}
 }
 
 func asWritten(key string) string { return key }
@@ -125,12 +173,13 @@ type found struct {
 	kind    []string // nil if they hold nothing
 	values  map[string]string
 	missing []string // of kind
+	from    []string // the names of the sources
 }
 
 func (f found) complete() bool { return f.kind != nil && f.missing == nil }
 
-// merge takes sources from the one of highest precedence down.
-func merge(sources ...source) (f found, err error) {
+// merge takes what e needs from sources, the one of highest precedence first.
+func merge(e *parsedEndpoint, sources ...source) (f found, err error) {
 	f.values = map[string]string{}
 	for _, s := range sources {
 		if f.kind == nil {
@@ -138,8 +187,17 @@ func merge(sources ...source) (f found, err error) {
 				return found{}, err
 			}
 		}
+		used := false
 		for _, key := range f.kind {
-			f.values[key] = cmp.Or(f.values[key], s.values[key])
+			if f.values[key] == "" && s.values[key] != "" {
+				f.values[key], used = s.values[key], true
+			}
+		}
+		if used && s.barred {
+			return found{}, e.distrust(s.name)
+		}
+		if used {
+			f.from = append(f.from, s.name)
 		}
 	}
 	for _, key := range f.kind {
@@ -152,7 +210,7 @@ func merge(sources ...source) (f found, err error) {
 
 // environmentComplete reports whether nothing need be read from a file but the endpoint.
 func environmentComplete() bool {
-	f, err := merge(environment())
+	f, err := merge(nil, environment())
 	return err == nil && f.complete()
 }
 
@@ -162,43 +220,101 @@ type lookup struct {
 	env, files bool
 	paths      []string
 
-	kept atomic.Pointer[CredentialProvider] // Credentials or a service account
+	at     atomic.Pointer[parsedEndpoint] // what endpoint comes to, once that is found
+	kept   atomic.Pointer[keySet]         // the last complete set
+	warned sync.Map                       // paths of files that others can read
+}
+
+// keySet is what a lookup found. It never changes.
+type keySet struct {
+	found
+	provider CredentialProvider // Credentials or a *serviceAccount
+	rejected bool               // by the API: to be looked up again
 }
 
 func (l *lookup) Retrieve(ctx context.Context) (Credentials, error) {
-	for {
-		if kept := l.kept.Load(); kept != nil {
-			return (*kept).Retrieve(ctx)
-		}
-		provider, complete, err := l.find(ctx)
-		if err != nil {
+	set := l.kept.Load()
+	if set == nil || set.rejected {
+		var err error
+		if set, err = l.find(ctx, set); err != nil {
 			return Credentials{}, err
 		}
-		if !complete {
-			return provider.Retrieve(ctx)
-		}
-		l.kept.CompareAndSwap(nil, &provider) // of several first requests, all use the same
 	}
+	c, err := set.provider.Retrieve(ctx)
+	if !isClientRejection(err) {
+		return c, err
+	}
+	other, failed := l.find(ctx, set)
+	if failed != nil || other.provider == set.provider {
+		return c, err
+	}
+	c, err = other.provider.Retrieve(ctx)
+	if listener, ok := ctx.Value(listenerKey{}).(listener); ok && err == nil {
+		listener.replaced()
+	}
+	return c, err
 }
 
-// Invalidate tells the service account; a token that came from elsewhere is looked up again, as it may have been replaced.
+// Invalidate marks the kept set as rejected, if c is from it.
 func (l *lookup) Invalidate(c Credentials) {
-	kept := l.kept.Load()
-	if kept == nil {
-		return
-	}
-	if p, ok := (*kept).(interface{ Invalidate(Credentials) }); ok {
-		p.Invalidate(c)
-	} else if *kept == CredentialProvider(c) {
-		l.kept.CompareAndSwap(kept, nil)
+	for {
+		kept := l.kept.Load()
+		if kept == nil {
+			return
+		}
+		if account, ok := kept.provider.(*serviceAccount); ok && !account.drop(c) || !ok && kept.provider != CredentialProvider(c) {
+			return
+		}
+		// A new one also if it is marked already: what find has read before now does not count for this rejection.
+		if l.kept.CompareAndSwap(kept, &keySet{kept.found, kept.provider, true}) {
+			return
+		}
 	}
 }
 
-func (l *lookup) target(ctx context.Context) (*parsedEndpoint, error) {
-	if l.endpoint == "" && !l.files {
-		return findEndpoint(ctx, cmp.Or(environmentEndpoint(), EU))
+// find reads everything again, and keeps a complete set in place of old, nil for none. Without another complete set old serves on:
+// a later rejection may find the file repaired.
+func (l *lookup) find(ctx context.Context, old *keySet) (*keySet, error) {
+	for {
+		set, err := l.read(ctx)
+		if done := ctx.Err(); done != nil {
+			return nil, done
+		}
+		complete := err == nil && set.complete()
+		keep := set
+		if old != nil && (!complete || maps.Equal(old.values, set.values)) {
+			keep = &keySet{old.found, old.provider, false}
+		}
+		if keep == nil || !keep.complete() {
+			return set, err
+		}
+		if l.kept.CompareAndSwap(old, keep) {
+			if _, account := keep.provider.(*serviceAccount); !complete && !account {
+				return set, err
+			}
+			return keep, nil
+		}
+		if old = l.kept.Load(); !old.rejected {
+			return old, nil // of several that look at once, all use the same
+		}
 	}
-	return findEndpoint(ctx, l.endpoint, l.paths...)
+}
+
+// target is the endpoint that l is for: the same at every call, since the Transport keeps it, too.
+func (l *lookup) target(ctx context.Context) (*parsedEndpoint, error) {
+	if e := l.at.Load(); e != nil {
+		return e, nil
+	}
+	named := l.endpoint
+	if !l.files {
+		named = cmp.Or(named, environmentEndpoint(), EU)
+	}
+	e, err := findEndpoint(ctx, named, l.paths...)
+	if err != nil {
+		return nil, err
+	}
+	l.at.CompareAndSwap(nil, e)
+	return l.at.Load(), nil
 }
 
 // useEnv reports whether the environment's credentials are for e.
@@ -211,49 +327,95 @@ func (l *lookup) useEnv(e *parsedEndpoint) (bool, error) {
 	return err == nil && other.same(e), err
 }
 
-func (l *lookup) find(ctx context.Context) (provider CredentialProvider, complete bool, err error) {
+// read reads everything. What is incomplete is no error.
+func (l *lookup) read(ctx context.Context) (*keySet, error) {
 	e, err := l.target(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	f, err := l.read(e)
+	f, err := l.search(ctx, e)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	v := f.values
 	if v["client_id"] == "" && v["client_secret"] == "" {
-		c := Credentials{ApplicationKey: v["application_key"], ApplicationSecret: v["application_secret"], ConsumerKey: v["consumer_key"], AccessToken: v["access_token"]}
-		return c, f.complete(), nil
+		return &keySet{found: f, provider: Credentials{
+			ApplicationKey:    v["application_key"],
+			ApplicationSecret: v["application_secret"],
+			ConsumerKey:       v["consumer_key"],
+			AccessToken:       v["access_token"],
+		}}, nil
 	}
 	if f.missing != nil { // Credentials cannot hold one half of it
-		return nil, false, missingError(f.missing, l.hint(ctx, f.missing))
+		return nil, missingError(f.missing, l.hint(ctx, f.missing))
 	}
-	return ServiceAccount(e.full(), v["client_id"], v["client_secret"]), true, nil
+	return &keySet{found: f, provider: newServiceAccount(e.name(), v["client_id"], v["client_secret"],
+		func(context.Context) (string, error) { return e.tokenURL() })}, nil
 }
 
-func (l *lookup) read(e *parsedEndpoint) (found, error) {
+func (l *lookup) search(ctx context.Context, e *parsedEndpoint) (found, error) {
 	var sources []source
 	use, err := l.useEnv(e)
 	if err != nil {
 		return found{}, err
 	}
 	if use {
-		sources = append(sources, environment())
+		env := environment()
+		env.barred = !e.trusted()
+		sources = append(sources, env)
 	}
-	f, err := merge(sources...)
+	f, err := merge(e, sources...)
 	if err != nil || f.complete() || !l.files {
 		return f, err
 	}
-	c, err := readConf(confPaths(l.paths))
+	c, err := readConf(ctx, l.paths)
 	if err != nil {
 		return found{}, err
 	}
+	l.warn(ctx, c)
 	sections, err := c.sources(e)
 	if err != nil {
 		return found{}, err
 	}
-	return merge(append(sources, sections...)...)
+	return merge(e, append(sources, sections...)...)
 }
+
+// warn tells the Transport's Logger of each file of keys that others can read, once.
+func (l *lookup) warn(ctx context.Context, c conf) {
+	listener, _ := ctx.Value(listenerKey{}).(listener)
+	if listener.logger == nil {
+		return
+	}
+	for _, file := range c.files {
+		if !file.isExposed() {
+			continue
+		}
+		if _, told := l.warned.LoadOrStore(file.full, true); !told {
+			listener.logger.LogAttrs(ctx, slog.LevelWarn, prefix+"other users can read this file of keys; run chmod 600 on it",
+				slog.String("file", file.full), slog.String("mode", file.mode.String()))
+		}
+	}
+}
+
+// String names the sources of the credentials in use.
+func (l *lookup) String() string {
+	if set := l.kept.Load(); set != nil {
+		return strings.Join(set.from, ", ")
+	}
+	var places []string
+	if l.env {
+		places = append(places, "the environment")
+	}
+	if l.files {
+		for _, path := range slices.Backward(confPaths(l.paths)) {
+			places = append(places, path.name)
+		}
+	}
+	return "no credentials yet from " + strings.Join(places, ", ")
+}
+
+// Format prints String under every verb.
+func (l *lookup) Format(f fmt.State, _ rune) { io.WriteString(f, l.String()) }
 
 // hint says where missing keys are looked for, and where to get them.
 func (l *lookup) hint(ctx context.Context, missing []string) string {
@@ -277,27 +439,35 @@ func (l *lookup) hint(ctx context.Context, missing []string) string {
 		return strings.Join(sets, ", or ")
 	}
 	var places []string
-	if use, _ := l.useEnv(e); use {
+	if use, _ := l.useEnv(e); use && e.trusted() {
 		places = append(places, list(variable)+" in the environment")
-	} else if l.env {
+	} else if l.env && !use {
 		places = append(places, "OVH_ENDPOINT to "+e.name()+" if the environment's credentials are for it")
 	}
+	var unread []error
 	if l.files {
-		paths, optional := confPaths(l.paths)
-		c, _ := readConf(paths, optional)
+		c, _ := readConf(ctx, l.paths)
 		sections, _ := c.sectionNames(e)
+		var paths []string
+		for _, path := range confPaths(l.paths) {
+			paths = append(paths, path.full)
+		}
 		places = append(places, fmt.Sprintf("%s in [%s] of %s",
 			list(asWritten), strings.Join(sections, "] or ["), strings.Join(paths, ", ")))
+		unread = c.unread
 	}
 	hint := "set " + strings.Join(places, ", or ")
-	if _, known := endpointNames[e.name()]; known && slices.Contains(kinds[0], missing[0]) {
-		hint += fmt.Sprintf("; keys are made at https://%s/createToken/", e.host)
+	for _, err := range unread {
+		hint += fmt.Sprintf("; this file was skipped: %v", err)
+	}
+	if e.region != nil && slices.Contains(kinds[0], missing[0]) {
+		hint += fmt.Sprintf("; create keys at https://%s/createToken/", e.host)
 	}
 	return hint
 }
 
-// usable returns c without white space around its keys, or an error that names those that a request needs and c lacks, as
-// ovh.conf names them, or that cannot stand in a header. The provider that c is from may know where to put what is missing.
+// usable returns c without white space around its keys. If c lacks a key that a request needs, or one cannot stand in a header, the
+// error names it as ovh.conf does. The provider that c is from may know where to put what is missing.
 func (c Credentials) usable(ctx context.Context, need need, from CredentialProvider) (Credentials, error) {
 	var missing []string
 	check := func(name string, value *string) error {
@@ -359,15 +529,21 @@ func (c Credentials) mask() Credentials {
 	return c
 }
 
-// Format prints which fields are set, under every verb.
-func (c Credentials) Format(f fmt.State, _ rune) {
+// String shows which fields are set.
+func (c Credentials) String() string {
 	m := c.mask()
-	fmt.Fprintf(f, "ovhauth.Credentials{ApplicationKey:%q ApplicationSecret:%q ConsumerKey:%q AccessToken:%q}",
+	return fmt.Sprintf("ovhauth.Credentials{ApplicationKey:%q ApplicationSecret:%q ConsumerKey:%q AccessToken:%q}",
 		m.ApplicationKey, m.ApplicationSecret, m.ConsumerKey, m.AccessToken)
 }
 
-// LogValue logs which fields are set.
-func (c Credentials) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }
+// Format prints String under every verb.
+func (c Credentials) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
+
+// LogValue logs String.
+func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// MarshalText writes String, which cannot be read back. To store credentials, store their fields.
+func (c Credentials) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // MarshalJSON writes the placeholder "[redacted]" for every field that is set: what it writes can be logged, and cannot be read
 // back. To store credentials, store their fields.

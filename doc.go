@@ -3,7 +3,7 @@
 //	client := &http.Client{Transport: &ovhauth.RetryTransport{Base: &ovhauth.Transport{}}}
 //	resp, err := client.Get("/me") // GET https://eu.api.ovh.com/1.0/me, signed
 //
-// There is no client of its own, no request type and no JSON layer. Whatever takes an http.Client or an [http.RoundTripper] is
+// There is no client of its own and no request type. Whatever takes an http.Client or an [http.RoundTripper] is
 // signed by it: generated clients, reverse proxies, other SDKs.
 //
 //	your code ── *http.Client ── RetryTransport ── Transport ── Base: http.DefaultTransport, otelhttp, a mock
@@ -16,7 +16,7 @@
 // [DefaultCredentials]). [RetryTransport] stands above it, so that every attempt is signed anew with the time it is sent at; leave
 // it out, and nothing is sent twice but for a wrong clock or an old token, which a Transport mends by itself.
 //
-// An answer other than 2xx is no error of either, as little as of net/http: [CheckResponse] turns it into an [APIError] that says
-// what it means. Keys are asked for by [RequestConsumerKey], and OAuth2 service accounts used by [ServiceAccount]. [Pages] walks
-// through a long list. Package ovhtest is a server to test against.
+// A response other than 2xx is no error of a transport, as with net/http: [CheckResponse] turns it into an [APIError] that says
+// what it means. Package ovhjson speaks JSON over such a client, and walks through long lists. Package consumerkey asks for keys,
+// [ServiceAccount] uses OAuth2, and package ovhtest is a server to test against.
 package ovhauth

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -29,24 +30,68 @@ const (
 	RunAboveCA Endpoint = "https://api.runabove.com/1.0"
 )
 
-var endpointNames = map[string]Endpoint{
-	"ovh-eu":        EU,
-	"ovh-ca":        CA,
-	"ovh-us":        US,
-	"kimsufi-eu":    KimsufiEU,
-	"kimsufi-ca":    KimsufiCA,
-	"soyoustart-eu": SoYouStartEU,
-	"soyoustart-ca": SoYouStartCA,
-	"runabove-ca":   RunAboveCA,
+// region is one API: its accounts and keys are the same under each of its hosts.
+type region struct {
+	name     string // in ovh.conf and OVH_ENDPOINT
+	endpoint Endpoint
+	tokenURL string   // of its service accounts, as OVHcloud's own clients have it; "" if it has none
+	hosts    []string // the first stands for all where they are counted as one
+	closed   bool     // whoever owns its hosts tomorrow is not OVHcloud
 }
 
-const livingNames = "ovh-eu, ovh-ca, ovh-us, kimsufi-eu, kimsufi-ca, soyoustart-eu, soyoustart-ca"
+// regions has the old and the new hosts: OVHcloud is moving to ovhcloud.com (https://github.com/ovh/go-ovh/pull/96). When the move
+// is done, the constants above change, and nothing else.
+var regions = []*region{
+	{name: "ovh-eu", endpoint: EU, tokenURL: "https://www.ovh.com/auth/oauth2/token",
+		hosts: []string{"eu.api.ovh.com", "api.eu.ovhcloud.com", "api.ovh.com"}},
+	{name: "ovh-ca", endpoint: CA, tokenURL: "https://ca.ovh.com/auth/oauth2/token",
+		hosts: []string{"ca.api.ovh.com", "api.ca.ovhcloud.com"}},
+	{name: "ovh-us", endpoint: US, tokenURL: "https://us.ovhcloud.com/auth/oauth2/token",
+		hosts: []string{"api.us.ovhcloud.com"}},
+	{name: "kimsufi-eu", endpoint: KimsufiEU, hosts: []string{"eu.api.kimsufi.com"}},
+	{name: "kimsufi-ca", endpoint: KimsufiCA, hosts: []string{"ca.api.kimsufi.com"}},
+	{name: "soyoustart-eu", endpoint: SoYouStartEU, hosts: []string{"eu.api.soyoustart.com"}},
+	{name: "soyoustart-ca", endpoint: SoYouStartCA, hosts: []string{"ca.api.soyoustart.com"}},
+	{name: "runabove-ca", endpoint: RunAboveCA, hosts: []string{"api.runabove.com"}, closed: true},
+}
+
+// regionsByName and regionsByHost are indexes of regions, and openNames lists the names of those that are not closed.
+var (
+	regionsByName = map[string]*region{}
+	regionsByHost = map[string]*region{}
+	openNames     string
+)
+
+func init() {
+	var open []string
+	for _, r := range regions {
+		regionsByName[r.name] = r
+		for _, host := range r.hosts {
+			regionsByHost[host] = r
+		}
+		if !r.closed {
+			open = append(open, r.name)
+		}
+	}
+	openNames = strings.Join(open, ", ")
+}
+
+// apiHost is the name under which requests to host, with or without a port, are counted: in lower case, and one for all hosts of
+// a region.
+func apiHost(host string) string {
+	host = strings.ToLower(host)
+	if r := regionsByHost[strings.TrimSuffix(host, ":443")]; r != nil {
+		return r.hosts[0]
+	}
+	return host
+}
 
 // ParseEndpoint turns a name such as "ovh-eu", or a URL such as "https://eu.api.ovh.com/1.0", into an Endpoint. White space at
-// the ends, a trailing slash and the scheme's own port are dropped, and the host is put in lower case.
+// the ends, a trailing slash and the scheme's own port are dropped, and the host is put in lower case. A host of OVHcloud without
+// a path gets "/1.0".
 //
-// The error for an unknown name lists the names that there are. A URL must be https, unless its host is a loopback address or
-// localhost (else the error is [ErrPlainHTTP]), and have no user, query or fragment.
+// The error for an unknown name lists the known names. A URL must be https, unless its host is a loopback address or localhost
+// (else the error is [ErrPlainHTTP]), and must have no user, query or fragment.
 func ParseEndpoint(nameOrURL string) (Endpoint, error) {
 	e, err := parseEndpoint(Endpoint(nameOrURL))
 	if err != nil {
@@ -58,18 +103,22 @@ func ParseEndpoint(nameOrURL string) (Endpoint, error) {
 // parsedEndpoint is an Endpoint taken apart once, so that routing a request parses nothing. Paths are in their escaped form.
 type parsedEndpoint struct {
 	scheme string
-	host   string // lower case, with the port if it was written
-	base   string // "/1.0"
-	root   string // base without its version: what /v1/ and /v2/ hang under
+	host   string  // lower case, with the port unless it is the scheme's own
+	base   string  // "/1.0"
+	root   string  // base without its version: /1.0/, /v1/ and /v2/ are below it
+	region *region // nil for a host that is not OVHcloud's
+	file   string  // the configuration file that names it, "" if code, the environment or nobody does
 
-	timePaths       [2]string // where the time is asked for: below base, and below /v1
-	credentialPaths [2]string // where consumer keys are
+	timePaths       []string // where the time is asked for: below base, /1.0 and /v1
+	credentialPaths []string // where consumer keys are asked for
 }
+
+var versions = []string{"/1.0", "/v1", "/v2"}
 
 func parseEndpoint(e Endpoint) (*parsedEndpoint, error) {
 	s := strings.TrimSpace(string(e))
-	if known, ok := endpointNames[s]; ok {
-		s = string(known)
+	if r := regionsByName[s]; r != nil {
+		s = string(r.endpoint)
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
@@ -77,7 +126,7 @@ func parseEndpoint(e Endpoint) (*parsedEndpoint, error) {
 		if strings.Contains(s, "@") {
 			s = "…"
 		}
-		return nil, permanentErrorf("endpoint %q is neither a known name (%s) nor an https:// URL", s, livingNames)
+		return nil, permanentErrorf("endpoint %q is neither a known name (%s) nor an https:// URL", s, openNames)
 	}
 	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !plainHost(u.Host) {
 		return nil, permanentErrorf("endpoint %s://%s: only scheme, host (in ASCII), port and path may stand in it", u.Scheme, u.Hostname())
@@ -85,32 +134,66 @@ func parseEndpoint(e Endpoint) (*parsedEndpoint, error) {
 	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
 		return nil, permanentErrorf("endpoint %s: %w", u, ErrPlainHTTP)
 	}
-	host := strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(u.Host), ":"), ":"+port(u.Scheme, ""))
-	p := &parsedEndpoint{scheme: u.Scheme, host: host, base: strings.TrimRight(u.EscapedPath(), "/")}
+	p := &parsedEndpoint{scheme: u.Scheme, base: strings.TrimRight(u.EscapedPath(), "/")}
+	p.host = strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(u.Host), ":"), ":"+port(u.Scheme, ""))
+	p.region = regionsByHost[p.host]
+	if p.region != nil && p.base == "" {
+		p.base = "/1.0" // without it the API's host serves the web console
+	}
 	p.root = p.base
-	for _, version := range []string{"/1.0", "/v1", "/v2"} {
+	for _, version := range versions {
 		if root, ok := strings.CutSuffix(p.base, version); ok {
 			p.root = root
 		}
 	}
-	p.timePaths = [2]string{p.base + "/auth/time", p.root + "/v1/auth/time"}
-	p.credentialPaths = [2]string{p.base + "/auth/credential", p.root + "/v1/auth/credential"}
+	if p.root != "" {
+		p.region = nil // another service of the same host
+	}
+	for _, base := range []string{p.base, p.root + "/1.0", p.root + "/v1"} {
+		p.timePaths = append(p.timePaths, base+"/auth/time")
+		p.credentialPaths = append(p.credentialPaths, base+"/auth/credential")
+	}
 	return p, nil
 }
 
 // findEndpoint takes e apart. "" is the endpoint that OVH_ENDPOINT names, else that of ovh.conf, here or in paths, else EU.
 func findEndpoint(ctx context.Context, e Endpoint, paths ...string) (*parsedEndpoint, error) {
-	if e == "" {
-		e = environmentEndpoint()
+	if e = cmp.Or(e, environmentEndpoint()); e != "" {
+		return parseEndpoint(e)
 	}
-	if e == "" {
-		c, err := readConf(confPaths(paths))
-		if err != nil && !environmentComplete() {
-			return nil, err
-		}
-		e = c.endpoint()
+	c, err := readConf(ctx, paths)
+	if err != nil && (ctx.Err() != nil || !environmentComplete()) {
+		return nil, err
 	}
-	return parseEndpoint(e)
+	e, file := c.endpoint()
+	parsed, err := parseEndpoint(e)
+	if err != nil {
+		return nil, permanentErrorf("%s: %w", file, err)
+	}
+	parsed.file = file
+	return parsed, nil
+}
+
+// trusted reports whether e may get keys from everywhere: it is OVHcloud's, or code or the environment named it.
+func (e *parsedEndpoint) trusted() bool {
+	return e.file == "" || e.region != nil && !e.region.closed
+}
+
+// distrust says why e, which is not trusted, does not get the credentials that are in holder.
+func (e *parsedEndpoint) distrust(holder string) error {
+	return permanentErrorf("%s names the endpoint %s, which is not OVHcloud's, and the credentials are those of %s: a file alone cannot send "+
+		"them there; to do so, set OVH_ENDPOINT or Transport.Endpoint to that URL", e.file, e.full(), holder)
+}
+
+// tokenURL is where e's service accounts get their tokens.
+func (e *parsedEndpoint) tokenURL() (string, error) {
+	switch {
+	case e.region == nil:
+		return e.scheme + "://" + e.host + "/auth/oauth2/token", nil
+	case e.region.tokenURL == "":
+		return "", permanentErrorf("%s has no OAuth2 service accounts; use an application key, its secret and a consumer key", e.name())
+	}
+	return e.region.tokenURL, nil
 }
 
 func environmentEndpoint() Endpoint {
@@ -119,17 +202,18 @@ func environmentEndpoint() Endpoint {
 
 func (e *parsedEndpoint) full() Endpoint { return Endpoint(e.scheme + "://" + e.host + e.base) }
 
-// same reports whether other is the same API, in whatever version.
+// same reports whether other is the same API, in whatever version and under whichever of its hosts.
 func (e *parsedEndpoint) same(other *parsedEndpoint) bool {
-	return e.host == other.host && e.root == other.root
+	if e.region != nil {
+		return e.region == other.region
+	}
+	return e.scheme == other.scheme && e.host == other.host && e.root == other.root
 }
 
 // name is what ovh.conf calls the endpoint: a known name, or the URL itself.
 func (e *parsedEndpoint) name() string {
-	for name := range endpointNames {
-		if known, err := parseEndpoint(Endpoint(name)); err == nil && known.same(e) {
-			return name
-		}
+	if e.region != nil {
+		return e.region.name
 	}
 	return string(e.full())
 }
@@ -155,7 +239,7 @@ func isLoopback(hostname string) bool {
 	return err == nil && addr.IsLoopback()
 }
 
-// owns reports whether u, an absolute URL, has the endpoint's scheme, host and port.
+// owns reports whether u, an absolute URL, has the endpoint's scheme, host and port, or is at another host of its region.
 func (e *parsedEndpoint) owns(u *url.URL) bool {
 	if u.Scheme == e.scheme && u.Host == e.host {
 		return true
@@ -163,10 +247,16 @@ func (e *parsedEndpoint) owns(u *url.URL) bool {
 	return u.Scheme == e.scheme && e.hasName(u) && port(u.Scheme, u.Port()) == port(e.scheme, (&url.URL{Host: e.host}).Port())
 }
 
-// hasName reports whether u has the endpoint's host name, at whatever scheme and port.
+// hasName reports whether u has the name of one of the endpoint's hosts, at whatever scheme and port.
 func (e *parsedEndpoint) hasName(u *url.URL) bool {
-	// Only an ASCII name can be equal: Unicode has other letters that fold to an ASCII one.
-	return plainHost(u.Host) && strings.EqualFold(u.Hostname(), (&url.URL{Host: e.host}).Hostname())
+	if !plainHost(u.Host) {
+		return false // only an ASCII name can be equal: Unicode has other letters that fold to an ASCII one
+	}
+	name := strings.ToLower(u.Hostname())
+	if e.region != nil {
+		return regionsByHost[name] == e.region
+	}
+	return name == (&url.URL{Host: e.host}).Hostname()
 }
 
 func port(scheme, port string) string {
@@ -187,7 +277,7 @@ func (e *parsedEndpoint) absolute(u, abs *url.URL) (target string) {
 		path = "/" + path
 	}
 	base := e.base
-	if strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/v2/") {
+	if hasVersion(path) {
 		base = e.root
 	}
 	*abs = *u
@@ -199,4 +289,12 @@ func (e *parsedEndpoint) absolute(u, abs *url.URL) (target string) {
 		target += "?" + abs.RawQuery
 	}
 	return target
+}
+
+// hasVersion reports whether path is below a version of the API, as /1.0/me and /v2/iam are.
+func hasVersion(path string) bool {
+	return slices.ContainsFunc(versions, func(version string) bool {
+		rest, ok := strings.CutPrefix(path, version)
+		return ok && strings.HasPrefix(rest, "/")
+	})
 }

@@ -33,6 +33,9 @@ func TestParseEndpoint(t *testing.T) {
 		{"https://eu.api.ovh.com:443/1.0", "https://eu.api.ovh.com/1.0"},
 		{"https://eu.api.ovh.com:/1.0", "https://eu.api.ovh.com/1.0"},
 		{"https://eu.api.ovh.com:80/1.0", "https://eu.api.ovh.com:80/1.0"},
+		{"https://eu.api.ovh.com", ovhauth.EU},
+		{"https://API.eu.ovhcloud.com:443/", "https://api.eu.ovhcloud.com/1.0"},
+		{"https://api.ovh.com/v1", "https://api.ovh.com/v1"},
 	} {
 		if got, err := ovhauth.ParseEndpoint(test.in); got != test.want || err != nil {
 			t.Errorf("ParseEndpoint(%q) = %q, %v; want %q", test.in, got, err, test.want)

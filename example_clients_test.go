@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"example.com/ovhauth"
+	"example.com/ovhauth/consumerkey"
 	"example.com/ovhauth/ovhtest"
 )
 
@@ -52,8 +53,8 @@ func Example_luaRequestConsumerkey() {
 	server := ovhtest.NewServer()
 	defer server.Close()
 
-	data, err := ovhauth.RequestConsumerKey(context.Background(), server.Client(), ovhauth.ConsumerKeyRequest{
-		AccessRules: []ovhauth.AccessRule{{Method: "GET", Path: "/*"}, {Method: "POST", Path: "/*"}, {Method: "PUT", Path: "/*"}},
+	data, err := consumerkey.Request(context.Background(), server.Client(), consumerkey.Options{
+		Rules: []consumerkey.Rule{{Method: "GET", Path: "/*"}, {Method: "POST", Path: "/*"}, {Method: "PUT", Path: "/*"}},
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -144,8 +145,8 @@ func Example_ov6RequestToken() {
 	application := ovhauth.Credentials{ApplicationKey: server.Credentials().ApplicationKey} // no secret is needed
 	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: server.Endpoint(), Credentials: application}}
 
-	key, err := ovhauth.RequestConsumerKey(context.Background(), client, ovhauth.ConsumerKeyRequest{
-		AccessRules: append(ovhauth.ReadOnly("/me"), ovhauth.ReadWrite("/domain/zone")...),
+	key, err := consumerkey.Request(context.Background(), client, consumerkey.Options{
+		Rules:       append(consumerkey.ReadOnly("/me"), consumerkey.ReadWrite("/domain/zone")...),
 		Redirection: "https://app.example/",
 	})
 	if err != nil {

@@ -66,19 +66,21 @@ func ExampleServerClock() {
 	// the server is ahead by 1h0m0s
 }
 
-func ExampleServerClock_Sync() {
+// A machine that is known to be wrong can set its clock before the first request.
+func ExampleServerClock_Correct() {
 	server := ovhtest.NewServer()
 	defer server.Close()
 	server.SetClock(func() time.Time { return time.Now().Add(-time.Hour) })
 
 	clock := &ovhauth.ServerClock{}
 	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: server.Endpoint(), Credentials: server.Credentials(), Clock: clock}}
-	if err := clock.Sync(context.Background(), client); err != nil {
+	now, err := ovhauth.ServerTime(context.Background(), client)
+	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(clock.Offset().Round(time.Minute))
-	// Output: -1h0m0s
+	fmt.Println(clock.Correct(now), clock.Offset().Round(time.Minute))
+	// Output: true -1h0m0s
 }
 
 func ExampleServerTime() {

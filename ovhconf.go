@@ -3,12 +3,16 @@ package ovhauth
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -16,52 +20,136 @@ import (
 	"gopkg.in/ini.v1"
 )
 
-// systemConf is a variable for the tests, which must not depend on the machine's.
-var systemConf = "/etc/ovh.conf"
+// defaultConf is a variable for the tests, which must not depend on the machine's files.
+var defaultConf = []string{"/etc/ovh.conf", "~/.ovh.conf", "./ovh.conf"}
+
+// confPath is a file to read, as it was named and as it is opened.
+type confPath struct{ name, full string }
 
 // confPaths are the files to read, the one of lowest precedence first: those given, else the default ones.
-func confPaths(given []string) (paths []string, optional bool) {
-	if optional = len(given) == 0; optional {
-		given = []string{systemConf, "~/.ovh.conf", "./ovh.conf"}
+func confPaths(given []string) (paths []confPath) {
+	names := given
+	if len(names) == 0 {
+		names = defaultConf
 	}
-	for _, path := range given {
-		if rest, ok := strings.CutPrefix(path, "~/"); ok {
-			if home, err := os.UserHomeDir(); err == nil {
-				path = filepath.Join(home, rest)
-			}
+	home, err := os.UserHomeDir()
+	for _, name := range names {
+		path := confPath{name, name}
+		if rest, ok := strings.CutPrefix(name, "~/"); ok && err == nil {
+			path.full = filepath.Join(home, rest)
+		} else if ok && len(given) == 0 {
+			continue // without a home directory, "~" would be one in the working directory
 		}
 		paths = append(paths, path)
 	}
-	return paths, optional
+	return paths
 }
 
-// conf is what the files say, the one of highest precedence first.
-type conf []confFile
+// conf is what the files say.
+type conf struct {
+	files  []confFile // the one of highest precedence first
+	unread []error    // of the optional files that exist and cannot be read
+}
 
 type confFile struct {
-	path     string
+	confPath
 	sections map[string]map[string]string
+	mode     fs.FileMode
 }
 
-// readConf reads the files in paths, the one of lowest precedence first. With an error it returns those that it could read.
-func readConf(paths []string, optional bool) (c conf, failed error) {
-	for _, path := range slices.Backward(paths) {
-		text, err := os.ReadFile(path)
-		if optional && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) {
+// readConf reads the files given, or else the default ones. With an error it also returns those that it could read.
+func readConf(ctx context.Context, given []string) (c conf, failed error) {
+	optional := len(given) == 0
+	for _, path := range slices.Backward(confPaths(given)) {
+		text, mode, err := readFile(ctx, path.full)
+		switch {
+		case ctx.Err() != nil:
+			return c, ctx.Err()
+		case optional && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)):
 			continue // a home directory may be /dev/null
-		}
-		if err != nil {
+		case optional && err != nil:
+			c.unread = append(c.unread, err)
+			continue
+		case err != nil:
 			failed = cmp.Or(failed, permanentErrorf("cannot read the configuration: %w", err))
 			continue
 		}
 		sections, line := parseConf(text)
 		if line > 0 {
-			failed = cmp.Or(failed, permanentErrorf("%s, line %d: neither a [section] nor key=value", path, line))
+			failed = cmp.Or(failed, permanentErrorf("%s, line %d: neither a [section] nor key=value", path.full, line))
 			continue
 		}
-		c = append(c, confFile{path, sections})
+		c.files = append(c.files, confFile{path, sections, mode})
 	}
 	return c, failed
+}
+
+const maxConf = 1 << 20
+
+// readFile reads a regular file of at most maxConf bytes. It returns when ctx ends: a network file system may never reply.
+func readFile(ctx context.Context, path string) ([]byte, fs.FileMode, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
+	}
+	var text []byte
+	var mode fs.FileMode
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		text, mode, err = readRegular(path)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return text, mode, err
+	case <-ctx.Done():
+		return nil, 0, ctx.Err()
+	}
+}
+
+func readRegular(path string) (text []byte, mode fs.FileMode, err error) {
+	info, err := os.Stat(path) // before it is opened: opening a pipe waits for its writer
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%s is not a regular file", path)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer file.Close()
+	text, err = io.ReadAll(io.LimitReader(file, maxConf+1))
+	if err == nil && len(text) > maxConf {
+		err = fmt.Errorf("%s is larger than 1 MiB", path)
+	}
+	return text, info.Mode(), err
+}
+
+// isExposed reports whether the file holds keys and others than its owner can read it. Windows does not say so in the mode.
+func (f confFile) isExposed() bool {
+	if runtime.GOOS == "windows" || f.mode.Perm()&0o044 == 0 {
+		return false
+	}
+	for _, values := range f.sections {
+		for _, key := range slices.Concat(kinds...) {
+			if values[key] != "" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// names reports whether the file itself says that the keys of its section are for e.
+func (f confFile) names(section string, e *parsedEndpoint) bool {
+	for _, name := range []string{section, cmp.Or(f.sections[section]["endpoint"], f.sections["default"]["endpoint"])} {
+		if of, err := parseEndpoint(Endpoint(name)); err == nil && of.same(e) {
+			return true
+		}
+	}
+	return false
 }
 
 // confOptions and confKey make ini.v1 read a value as Python's RawConfigParser does: all that stands between the first = or :
@@ -99,41 +187,48 @@ func parseConf(text []byte) (sections map[string]map[string]string, broken int) 
 	return sections, 0
 }
 
-// get returns the value of highest precedence. An empty one is none.
-func (c conf) get(section, key string) string {
-	for _, file := range c {
+// get returns the value of highest precedence, and the path of its file. An empty one is none.
+func (c conf) get(section, key string) (value, path string) {
+	for _, file := range c.files {
 		if value := file.sections[section][key]; value != "" {
-			return value
+			return value, file.full
 		}
 	}
-	return ""
+	return "", ""
 }
 
-// profile returns the section of the profile in use, "" for none. The profile "default" is none: so the OVHcloud CLI's
-// doc/profiles.md, which also says that nothing outside of a profile's section completes it.
+// profile returns the section of the profile in use, "" for none. The profile "default" is none: the OVHcloud CLI's
+// doc/profiles.md says so, and that nothing outside of a profile's section completes it.
 func (c conf) profile() string {
-	name := cmp.Or(strings.TrimSpace(os.Getenv("OVH_PROFILE")), c.get("default", "profile"))
+	selected, _ := c.get("default", "profile")
+	name := cmp.Or(strings.TrimSpace(os.Getenv("OVH_PROFILE")), selected)
 	if name == "" || name == "default" {
 		return ""
 	}
 	return "profile:" + name
 }
 
-func (c conf) endpoint() Endpoint {
-	return cmp.Or(Endpoint(c.get(c.profile(), "endpoint")), Endpoint(c.get("default", "endpoint")), EU)
+// endpoint returns the endpoint that the files name, and the path of the file that does; EU and "" if none does.
+func (c conf) endpoint() (e Endpoint, path string) {
+	for _, section := range []string{c.profile(), "default"} {
+		if value, path := c.get(section, "endpoint"); value != "" {
+			return Endpoint(value), path
+		}
+	}
+	return EU, ""
 }
 
 // sectionNames are the sections that hold credentials for e.
 func (c conf) sectionNames(e *parsedEndpoint) ([]string, error) {
 	if profile := c.profile(); profile != "" {
-		if !slices.ContainsFunc(c, func(f confFile) bool { return f.sections[profile] != nil }) {
+		if !slices.ContainsFunc(c.files, func(f confFile) bool { return f.sections[profile] != nil }) {
 			return nil, permanentErrorf("there is no section [%s] in ovh.conf; OVH_PROFILE, or profile in [default], asks for it", profile)
 		}
-		named := Endpoint(c.get(profile, "endpoint"))
+		named, _ := c.get(profile, "endpoint")
 		if named == "" {
 			return []string{profile}, nil
 		}
-		of, err := parseEndpoint(named)
+		of, err := parseEndpoint(Endpoint(named))
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +237,7 @@ func (c conf) sectionNames(e *parsedEndpoint) ([]string, error) {
 		}
 	}
 	names := []string{e.name()}
-	for _, file := range c {
+	for _, file := range c.files {
 		for _, name := range slices.Sorted(maps.Keys(file.sections)) {
 			if of, err := parseEndpoint(Endpoint(name)); err == nil && of.same(e) && !slices.Contains(names, name) {
 				names = append(names, name)
@@ -156,10 +251,10 @@ func (c conf) sectionNames(e *parsedEndpoint) ([]string, error) {
 func (c conf) sources(e *parsedEndpoint) ([]source, error) {
 	names, err := c.sectionNames(e)
 	var sources []source
-	for _, file := range c {
+	for _, file := range c.files {
 		for _, name := range names {
 			if values, ok := file.sections[name]; ok {
-				sources = append(sources, source{"[" + name + "] of " + file.path, values, asWritten})
+				sources = append(sources, source{"[" + name + "] of " + file.name, values, asWritten, !e.trusted() && !file.names(name, e)})
 			}
 		}
 	}

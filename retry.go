@@ -250,8 +250,6 @@ func (c *retryCall) reason() string {
 // replayable reports whether the request can be sent a second time.
 func (c *retryCall) replayable() bool { return !hasBody(c.req) || c.req.GetBody != nil }
 
-func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
-
 // isHarmless reports whether req, executed twice, does what it does executed once.
 func isHarmless(req *http.Request) bool {
 	return isIdempotent(req.Method) || req.Header.Get("Idempotency-Key") != ""
@@ -313,7 +311,7 @@ func judgeAnswer(ctx context.Context, resp *http.Response) verdict {
 	case http.StatusTooManyRequests:
 		return unexecuted
 	case http.StatusForbidden:
-		if newAPIError(resp, peek(ctx, resp)).Class == "Client::Forbidden::Busy" {
+		if head, _ := peek(ctx, resp); newAPIError(resp, head).Class == "Client::Forbidden::Busy" {
 			return unexecuted
 		}
 	case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway,

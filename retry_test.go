@@ -1710,7 +1710,7 @@ func TestRetryKeepsTheConnection(t *testing.T) {
 func TestRetryOtherErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		_, err := ovhauth.CurrentCredential(t.Context(), &http.Client{Transport: &ovhauth.RetryTransport{Base: &http.Transport{}}})
+		_, err := ovhauth.ServerTime(t.Context(), &http.Client{Transport: &ovhauth.RetryTransport{Base: &http.Transport{}}})
 		if err == nil || !strings.Contains(err.Error(), "client must use an ovhauth.Transport") || time.Since(start) != 0 {
 			t.Errorf("%v after %s", err, time.Since(start))
 		}

@@ -2,6 +2,7 @@ package ovhauth
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -51,8 +52,8 @@ func TestTokenRequest(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || got != (Credentials{AccessToken: "T"}) {
-			t.Fatalf("%s: %v", test.endpoint, err)
+		if err != nil || got.AccessToken != "T" || time.Until(got.Expires) < 59*time.Minute {
+			t.Fatalf("%s: %q until %s, %v", test.endpoint, got.AccessToken, got.Expires, err)
 		}
 		asked.ParseForm()
 		want := url.Values{"grant_type": {"client_credentials"}, "scope": {"all"}, "client_id": {"ID"}, "client_secret": {"a secret"}}
@@ -187,34 +188,46 @@ func TestTokenTries(t *testing.T) {
 	type try struct {
 		status int // 0: a connection error
 		body   io.Reader
+		after  string // Retry-After
 	}
 	for _, test := range []struct {
 		name  string
-		tries []try
-		asked int
-		took  time.Duration
+		tries []try // the last is for all that follow
+		asked int   // 0: as often as 30 s allow
+		least time.Duration
+		most  time.Duration
 		want  string // in the error; "" for none
 	}{
-		{"twice lost", []try{{}, {}, {200, nil}}, 3, 1500 * time.Millisecond, ""},
-		{"5xx", []try{{500, nil}, {504, nil}, {200, nil}}, 3, 1500 * time.Millisecond, ""},
-		{"lost in the middle", []try{{200, brokenReader{connection}}, {200, nil}}, 2, 500 * time.Millisecond, ""},
-		{"always lost", []try{{}, {}, {}, {200, nil}}, 3, 1500 * time.Millisecond, "POST https://www.ovh.com/auth/oauth2/token: connection reset by peer"},
-		{"always 503", []try{{503, nil}, {503, nil}, {503, nil}, {200, nil}}, 3, 1500 * time.Millisecond, "503 Service Unavailable"},
-		{"5xx, then lost", []try{{503, nil}, {}, {}}, 3, 1500 * time.Millisecond, "connection reset by peer"},
-		{"400", []try{{400, nil}, {200, nil}}, 1, 0, "400 Bad Request"},
-		{"429", []try{{429, nil}, {200, nil}}, 1, 0, "429 Too Many Requests"},
-		{"malformed", []try{{200, strings.NewReader("<html>")}, {200, nil}}, 1, 0, "200 OK"},
+		{"twice lost", []try{{}, {}, {status: 200}}, 3, 0, 1500 * time.Millisecond, ""},
+		{"lost in the middle", []try{{status: 200, body: brokenReader{connection}}, {status: 200}}, 2, 0, 500 * time.Millisecond, ""},
+		{"always lost", []try{{}}, 3, 0, 1500 * time.Millisecond, "POST https://www.ovh.com/auth/oauth2/token: connection reset by peer"},
+		{"503, then lost", []try{{status: 503}, {}, {}, {}, {status: 200}}, 4, 0, 3500 * time.Millisecond, "connection reset by peer"},
+		{"500 and 504", []try{{status: 500}, {status: 504}, {status: 200}}, 3, 0, 1500 * time.Millisecond, ""},
+		{"429", []try{{status: 429}, {status: 200}}, 2, 0, 500 * time.Millisecond, ""},
+		{"408", []try{{status: 408}, {status: 200}}, 2, 0, 500 * time.Millisecond, ""},
+		{"429 with Retry-After", []try{{status: 429, after: "7"}, {status: 200}}, 2, 7 * time.Second, 7500 * time.Millisecond, ""},
+		{"Retry-After that makes no sense", []try{{status: 503, after: "soon"}, {status: 200}}, 2, 0, 500 * time.Millisecond, ""},
+		{"Retry-After beyond 30 s", []try{{status: 429, after: "31"}, {status: 200}}, 1, 0, 0, "429 Too Many Requests; the token endpoint is overloaded"},
+		{"Retry-After of centuries", []try{{status: 429, after: "9999999999"}, {status: 200}}, 1, 0, 0, "429 Too Many Requests"},
+		{"always 503", []try{{status: 503}}, 0, 20 * time.Second, 30 * time.Second, "503 Service Unavailable; the token endpoint is overloaded"},
+		{"always 429", []try{{status: 429}}, 0, 20 * time.Second, 30 * time.Second, "429 Too Many Requests; the token endpoint is overloaded"},
+		{"400", []try{{status: 400}, {status: 200}}, 1, 0, 0, "400 Bad Request; check client_id"},
+		{"404", []try{{status: 404}, {status: 200}}, 1, 0, 0, "404 Not Found; check client_id"},
+		{"malformed", []try{{status: 200, body: strings.NewReader("<html>")}, {status: 200}}, 1, 0, 0, "200 OK"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				asked, opened := 0, 0
 				ctx := through(t.Context(), func(*http.Request) (*http.Response, error) {
-					try := test.tries[asked]
+					try := test.tries[min(asked, len(test.tries)-1)]
 					asked++
 					if try.status == 0 {
 						return nil, connection
 					}
 					resp := answer(try.status, good)
+					if try.after != "" {
+						resp.Header.Set("Retry-After", try.after)
+					}
 					opened++
 					var body io.Reader = resp.Body
 					if try.body != nil {
@@ -229,21 +242,71 @@ func TestTokenTries(t *testing.T) {
 					return resp, nil
 				})
 				began := time.Now()
-				_, err := ServiceAccount(EU, "ID", "S").Retrieve(ctx)
+				_, err := ServiceAccount(EU, "ID", "secret").Retrieve(ctx)
+				took := time.Since(began)
 				if opened != 0 {
 					t.Errorf("%d bodies are still open", opened)
 				}
-				if asked != test.asked || time.Since(began) != test.took {
-					t.Errorf("asked %d times in %s", asked, time.Since(began))
+				if test.asked != 0 && asked != test.asked || asked > 100 {
+					t.Errorf("asked %d times, want %d", asked, test.asked)
+				}
+				if took < test.least || took > test.most {
+					t.Errorf("it took %s, want %s to %s", took, test.least, test.most)
 				}
 				if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
-					t.Errorf("error %v", err)
+					t.Errorf("error %v, want %q in it", err, test.want)
 				}
 				if test.name == "always lost" && !errors.Is(err, connection) {
 					t.Errorf("%v hides its cause", err)
 				}
 			})
 		})
+	}
+}
+
+// A token endpoint that serves two clients per 400 ms serves ten that come at once, within the 30 s that each has.
+func TestManyAccountsAtASlowTokenEndpoint(t *testing.T) {
+	for _, after := range []string{"", "1"} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			var mu sync.Mutex
+			served := map[time.Duration]int{} // by the window of 400 ms
+			ctx := through(t.Context(), func(*http.Request) (*http.Response, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				window := time.Since(began) / (400 * time.Millisecond)
+				if served[window] == 2 {
+					resp := answer(429, "")
+					if after != "" {
+						resp.Header.Set("Retry-After", after)
+					}
+					return resp, nil
+				}
+				served[window]++
+				return answer(200, `{"access_token":"T","expires_in":3599}`), nil
+			})
+			var wg sync.WaitGroup
+			for i := range 10 {
+				wg.Go(func() {
+					if _, err := ServiceAccount(EU, fmt.Sprint("ID", i), "secret").Retrieve(ctx); err != nil {
+						t.Errorf("Retry-After %q: account %d after %s: %v", after, i, time.Since(began), err)
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// A certificate does not become valid by being looked at again.
+func TestTokenEndpointWithABadCertificate(t *testing.T) {
+	asked := 0
+	_, err := ServiceAccount(EU, "ID", "secret").Retrieve(through(t.Context(), func(*http.Request) (*http.Response, error) {
+		asked++
+		return nil, &tls.CertificateVerificationError{Err: errors.New("signed by nobody")}
+	}))
+	if asked != 1 || err == nil || !strings.Contains(err.Error(), "signed by nobody") {
+		t.Errorf("asked %d times: %v; want once, and the reason", asked, err)
 	}
 }
 
@@ -541,3 +604,7 @@ func TestTokenOverTheNetwork(t *testing.T) {
 		t.Error("http.DefaultClient is another now")
 	}
 }
+
+type brokenReader struct{ err error }
+
+func (r brokenReader) Read([]byte) (int, error) { return 0, r.err }

@@ -5,7 +5,8 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"hash"
-	"slices"
+	"io"
+	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -20,51 +21,19 @@ import (
 //
 // The formula is that of OVHcloud's guide "First steps with the OVHcloud APIs": the SHA-1 of
 // secret+consumerKey+METHOD+url+body+timestamp, joined by plus signs. Under GODEBUG=fips140=only, which forbids SHA-1, Sign
-// panics; Transport answers [ErrFIPS] instead.
+// panics; the error of a Transport is [ErrFIPS] instead.
 func Sign(c Credentials, method, url string, body []byte, t time.Time) string {
-	var memory [512]byte // on the stack, and enough for most
-	s := newStream(context.Background(), appendHead(memory[:0], &c, method, url))
+	s := newSigner(context.Background())
 	defer s.free()
+	s.writeHead(&c, method, url)
 	s.hash.Write(body)
 	_, signature := s.finish(t)
 	return signature
 }
 
-// appendHead appends what is signed before the body. It takes the URL in parts, so that nobody has to join them.
-func appendHead(b []byte, c *Credentials, method string, url ...string) []byte {
-	n := len(c.ApplicationSecret) + len(c.ConsumerKey) + len(method) + 64 // for all that is short
-	for _, part := range url {
-		n += len(part)
-	}
-	b = append(append(slices.Grow(b, n), c.ApplicationSecret...), '+')
-	b = append(append(b, c.ConsumerKey...), '+')
-	b = append(append(b, method...), '+')
-	for _, part := range url {
-		b = append(b, part...)
-	}
-	return append(b, '+')
-}
-
-// appendTime appends what is signed after the body.
-func appendTime(b []byte, t time.Time) []byte {
-	return strconv.AppendInt(append(b, '+'), t.Unix(), 10)
-}
-
-// finish returns the timestamp and the signature of what is signed at t. The text is that before the time.
-func finish(text []byte, t time.Time) (timestamp, signature string) {
-	all := appendTime(text, t)
-	return spell(all[len(text)+len("+"):], sha1.Sum(all))
-}
-
-// spell returns the timestamp and the signature as the headers have them. They share one string.
-func spell(digits []byte, sum [sha1.Size]byte) (timestamp, signature string) {
-	both := string(hex.AppendEncode(append(digits, "$1$"...), sum[:]))
-	return both[:len(digits)], both[len(digits):]
-}
-
-// stream hashes what is signed without copying its body: the head, then the body written to it, then finish. It is an
-// [io.Writer] that stops when its context ends.
-type stream struct {
+// signer hashes what is signed, without copying its body: the head, the body, then the time. As an [io.Writer] for the body it
+// stops when its context ends.
+type signer struct {
 	ctx  context.Context
 	hash hash.Hash
 	sum  [sha1.Size]byte
@@ -72,25 +41,59 @@ type stream struct {
 	buf  [32 << 10]byte // for the head, then for reading the body
 }
 
-var streams = sync.Pool{New: func() any { return &stream{hash: sha1.New()} }}
+var signers = sync.Pool{New: func() any { return &signer{hash: sha1.New()} }}
 
-func newStream(ctx context.Context, head []byte) *stream {
-	s := streams.Get().(*stream)
+func newSigner(ctx context.Context) *signer {
+	s := signers.Get().(*signer)
 	s.ctx = ctx
 	s.hash.Reset()
-	b := append(s.buf[:0], head...) // to Write itself, head would leave the stack
-	s.hash.Write(b)
-	clear(b) // it holds the secret, and the body's reader is given the same memory
 	return s
 }
 
-func (s *stream) free() {
+func (s *signer) free() {
 	s.ctx = nil
-	streams.Put(s)
+	signers.Put(s)
+}
+
+// writeHead hashes what is signed before the body. It takes the URL in parts, so that nobody has to join them.
+func (s *signer) writeHead(c *Credentials, method string, url ...string) {
+	b := append(append(s.buf[:0], c.ApplicationSecret...), '+')
+	b = append(append(b, c.ConsumerKey...), '+')
+	b = append(append(b, method...), '+')
+	for _, part := range url {
+		b = append(b, part...)
+	}
+	b = append(b, '+')
+	s.hash.Write(b)
+	clear(b) // it holds the secret, and the body's reader is given the same memory
+	clear(s.buf[:min(len(b), len(s.buf))])
+}
+
+// writeBody hashes the body that is to be sent. One that cannot be looked at without reading it is opened another time.
+func (s *signer) writeBody(sent io.Reader, body replay) error {
+	if body.again == nil || sent == http.NoBody {
+		return nil
+	}
+	if inMemory, err := writeInMemory(s, sent); inMemory {
+		return err
+	}
+	second, err := body.again()
+	if err != nil {
+		closeBody(second)
+		return err
+	}
+	if second == nil {
+		return nil
+	}
+	defer clear(s.buf[:]) // the next body's reader is given the same memory
+	return readAndClose(s.ctx, second, func(r io.Reader) error {
+		_, err := io.CopyBuffer(s, r, s.buf[:])
+		return err
+	})
 }
 
 // Write hashes p in pieces: an in-memory body comes as a single p, and a gigabyte takes a second.
-func (s *stream) Write(p []byte) (n int, err error) {
+func (s *signer) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		if err := s.ctx.Err(); err != nil {
 			return n, err
@@ -104,9 +107,12 @@ func (s *stream) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-func (s *stream) finish(t time.Time) (timestamp, signature string) {
-	b := appendTime(s.tail[:0], t)
+// finish hashes the time, and returns the timestamp and the signature as the headers have them. They share one string.
+func (s *signer) finish(t time.Time) (timestamp, signature string) {
+	b := strconv.AppendInt(append(s.tail[:0], '+'), t.Unix(), 10)
 	s.hash.Write(b)
 	s.hash.Sum(s.sum[:0])
-	return spell(b[len("+"):], s.sum)
+	digits := b[len("+"):]
+	both := string(hex.AppendEncode(append(digits, "$1$"...), s.sum[:]))
+	return both[:len(digits)], both[len(digits):]
 }

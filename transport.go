@@ -9,7 +9,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -22,9 +24,9 @@ import (
 //	client := &http.Client{Transport: &ovhauth.Transport{}}
 //	resp, err := client.Get("/me") // GET https://eu.api.ovh.com/1.0/me, signed
 //
-// A URL without a host is relative to the endpoint; /v1/… and /v2/… are relative to the endpoint without its version. A URL of
-// the endpoint's own scheme, host and port is signed as it stands. Any other passes unsigned, and so does a redirect that has
-// once led elsewhere.
+// A URL without a host is relative to the endpoint; /1.0/…, /v1/… and /v2/… are relative to the endpoint without its version. A
+// URL of the endpoint's own scheme, host and port is signed as it stands, and so is one of another host of the same API. A URL of
+// any other origin is sent without authentication, and so is a redirect that has once led to another origin.
 //
 // The zero value is ready. A Transport is safe for concurrent use; its fields must not change after the first request. Errors of
 // its own match [ErrMissingCredentials], [ErrBodyTooLarge], [ErrPlainHTTP] or [ErrFIPS] where one of these is the cause; nothing
@@ -34,8 +36,8 @@ type Transport struct {
 	// OVH_ENDPOINT, then ovh.conf (see [DefaultCredentials]; or the files of [FileCredentials]), then EU.
 	Endpoint Endpoint
 
-	// Credentials is asked for each request that needs any, and again if it is sent once more. Nil means
-	// DefaultCredentials(Endpoint).
+	// Credentials is asked for each request that needs any, and once more after it was told that the API rejected what it gave.
+	// Nil means DefaultCredentials(Endpoint).
 	Credentials CredentialProvider
 
 	// Clock tells the time to sign with. Nil means a [ServerClock] of the Transport's own.
@@ -51,9 +53,10 @@ type Transport struct {
 	// concurrent use. Nil means that nobody is told.
 	OnEvent func(context.Context, Event)
 
-	ready atomic.Pointer[setup]
-	clock ServerClock
-	sync  flight[struct{}]
+	ready     atomic.Pointer[setup]
+	clock     ServerClock
+	timeQuery flight[bool]
+	trusted   atomic.Int64 // until then, in Unix nanoseconds, a Date that is far off does not make the clock suspect
 }
 
 // setup is what the fields of a Transport come to, worked out at the first request.
@@ -61,45 +64,25 @@ type setup struct {
 	*parsedEndpoint
 	transport   *Transport
 	credentials CredentialProvider
-	constant    bool // always the same credentials
 	clock       Clock
-	checked     atomic.Pointer[checked] // the last that a request with need of everything was made with
-	hidden      func() *setup           // this one, for a context to hold: in another's field, fmt follows pointers to the keys
-}
-
-// checked are credentials that were looked through and found fit for the request.
-type checked struct {
-	given       Credentials // by the provider
-	Credentials             // without white space around them
+	hidden      func() *setup // this one, for a context to hold: in another's field, fmt follows pointers to the keys
 }
 
 func (t *Transport) setup(ctx context.Context) (*setup, error) {
 	if s := t.ready.Load(); s != nil {
 		return s, nil
 	}
-	parsed, err := t.findEndpoint(ctx)
+	parsed, credentials, err := bind(ctx, t.Endpoint, t.Credentials)
 	if err != nil {
 		return nil, err
 	}
-	s := &setup{parsedEndpoint: parsed, transport: t, credentials: t.Credentials, clock: t.Clock}
-	_, s.constant = t.Credentials.(Credentials)
-	s.hidden = func() *setup { return s }
-	if s.credentials == nil {
-		s.credentials = DefaultCredentials(parsed.full())
-	}
+	s := &setup{parsedEndpoint: parsed, transport: t, credentials: credentials, clock: t.Clock}
 	if s.clock == nil {
 		s.clock = &t.clock
 	}
+	s.hidden = func() *setup { return s }
 	t.ready.CompareAndSwap(nil, s) // of several first requests, all use the same
 	return t.ready.Load(), nil
-}
-
-// findEndpoint is where t.Endpoint says, or else where the credentials are for.
-func (t *Transport) findEndpoint(ctx context.Context) (*parsedEndpoint, error) {
-	if l, ok := t.Credentials.(*lookup); ok && t.Endpoint == "" {
-		return l.target(ctx)
-	}
-	return findEndpoint(ctx, t.Endpoint)
 }
 
 func (t *Transport) base() http.RoundTripper {
@@ -111,7 +94,15 @@ func (t *Transport) base() http.RoundTripper {
 
 // CloseIdleConnections closes the idle connections of Base, if it can do so.
 func (t *Transport) CloseIdleConnections() {
-	if c, ok := t.base().(interface{ CloseIdleConnections() }); ok {
+	base := t.Base
+	if base == nil {
+		base = http.DefaultTransport
+		switch base.(type) {
+		case *Transport, *RetryTransport: // which may lead back here
+			return
+		}
+	}
+	if c, ok := base.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }
@@ -130,54 +121,63 @@ func WithoutSignature(ctx context.Context) context.Context {
 	return context.WithValue(ctx, withoutSignature{}, true)
 }
 
-// RoundTrip signs a copy of req and sends it by Base. If the API says that it was signed at the wrong time, or by an access
-// token that is not valid any more, that is mended and the request sent once more.
+// RoundTrip signs a copy of req and sends it by Base. If the API rejects it because of the time that it was signed at, or because
+// of its keys or token, the clock is corrected or the provider asked again, and the request is sent once more.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	c := call{t: t, req: req}
-	if err := c.route(); err != nil {
+	c, err := t.route(req)
+	if err != nil {
 		closeBody(req.Body)
 		return nil, err
 	}
 	if c.foreign {
 		return c.pass()
 	}
-	out, err := c.authorize()
+	keys, err := c.retrieve()
 	if err != nil {
+		closeBody(req.Body)
 		return nil, err
 	}
-	resp, err := t.base().RoundTrip(out)
-	if err == nil && resp != nil && c.mend(resp) {
-		c.mended = true
-		// An answer in hand is worth more than the reason why there could be no second one.
-		if out, failed := c.authorize(); failed == nil {
-			closeBody(resp.Body)
-			resp, err = t.base().RoundTrip(out)
+	body := c.replay(keys)
+	defer body.release()
+	var resp *http.Response // that rejected the first attempt
+	for number := 1; ; number++ {
+		a, err := c.authorize(number, keys, body)
+		if err != nil && resp != nil {
+			return resp, nil // it is worth more than the reason why there can be no second one
 		}
+		if err != nil {
+			return nil, err
+		}
+		if resp != nil {
+			closeBody(resp.Body)
+		}
+		if resp, err = c.send(a); err != nil {
+			return nil, err
+		}
+		replacement, again := c.repair(a, resp)
+		if done := c.ctx.Err(); done != nil { // meanwhile
+			closeBody(resp.Body)
+			return nil, done
+		}
+		if !again {
+			return resp, nil
+		}
+		keys = replacement
 	}
-	return c.finish(resp, err)
 }
 
-// call is one request on its way through a Transport.
+// call is one request on its way through a Transport. Nothing changes it once it is routed.
 type call struct {
-	t   *Transport
-	req *http.Request // the caller's, which nobody may touch
 	*setup
+	req *http.Request // the caller's, which nobody may touch
 
-	ctx        *outgoing // of each time that it is sent to the endpoint
+	foreign    bool      // of another origin, or sent here by one; what follows is not set then, but for url
+	ctx        *outgoing // of each time that the request is sent
 	url        *url.URL  // absolute
 	hostHeader string    // as it will be sent
 	target     string    // path and query, as the request line will say them
-	foreign    bool      // of another origin, or sent here by one
 	need       need
-
-	keys     *checked                      // from retrieve
-	bearer   bool                          // an access token of it went out
-	signedAt time.Time                     // by the clock that signed, unless bearer
-	sentAt   time.Time                     // by the local clock
-	reopen   func() (io.ReadCloser, error) // opens the body again; nil before openBody, or without a body
-	length   int                           // of a body that is held
-	looked   bool                          // into an answer
-	mended   bool                          // this is the second time
+	guestKey   string // the application key that the caller set, if that is all the authentication that it wants
 }
 
 // need is what a request must carry.
@@ -185,62 +185,69 @@ type need int
 
 const (
 	everything     need = iota // a signature, or an access token
-	applicationKey             // for asking for a consumer key
+	applicationKey             // for asking for a consumer key, and for guests
 	nothing
 )
 
 // route finds where the request goes, and what it needs to get there.
-func (c *call) route() (err error) {
-	ctx, u := c.req.Context(), c.req.URL
+func (t *Transport) route(req *http.Request) (c call, err error) {
+	ctx, u := req.Context(), req.URL
 	if err := ctx.Err(); err != nil {
-		return err // http.Client does not look before it calls
+		return c, err // http.Client does not look before it calls
 	}
 	if u == nil {
-		return permanentErrorf("the request has no URL")
+		return c, permanentErrorf("the request has no URL")
 	}
-	if c.setup, err = c.t.setup(ctx); err != nil {
-		return err
+	s, err := t.setup(ctx)
+	if err != nil {
+		return c, err
 	}
-	c.url, c.hostHeader = u, c.req.Host
-	if u.Host == "" {
-		if u.Scheme != "" && u.Scheme != c.scheme {
-			return permanentErrorf("a URL with scheme %s: but no host; write the path alone, such as /me", u.Scheme)
-		}
-		r := &relative{outgoing: outgoing{ctx, c.hidden}}
-		c.ctx, c.url, c.hostHeader = &r.outgoing, &r.url, ""
-		c.target = c.absolute(u, c.url)
-	} else if u.Scheme != c.scheme && strings.EqualFold(u.Scheme, "http") && c.hasName(u) && !isLoopback(u.Hostname()) {
-		return permanentErrorf("http://%s: %w", u.Host, ErrPlainHTTP)
-	}
-	if u.Host != "" && !c.owns(u) || c.strayed() {
-		c.foreign = true
-		return nil
-	}
-	if c.ctx == nil {
-		c.ctx = &outgoing{ctx, c.hidden}
-	}
-	if c.hostHeader == "" {
-		c.hostHeader = c.url.Host
-	}
-	if c.target == "" {
+	c = call{setup: s, req: req, url: u, hostHeader: req.Host}
+	switch {
+	case u.Host == "" && (u.Scheme == "" || u.Scheme == s.scheme):
+		c.ctx = &outgoing{Context: ctx, sender: s.hidden, method: req.Method, asked: u}
+		c.url, c.hostHeader = &c.ctx.url, s.host
+		c.target = s.absolute(u, c.url)
+		c.foreign = c.strayed()
+	case u.Host == "":
+		return c, permanentErrorf("a URL with scheme %s: but no host; write the path alone, such as /me", u.Scheme)
+	case u.Scheme == "":
+		return c, permanentErrorf("URL //%s%s: two slashes at the start make %s a host; write one", u.Host, u.EscapedPath(), u.Host)
+	case strings.EqualFold(u.Scheme, "http") && s.scheme != "http" && s.hasName(u) && !isLoopback(u.Hostname()):
+		return c, permanentErrorf("http://%s: %w", u.Host, ErrPlainHTTP)
+	case isInside(ctx, t):
+		return c, permanentErrorf("the Base of this Transport leads back to it, as http.DefaultTransport = &ovhauth.Transport{} does; " +
+			"write http.DefaultTransport = &ovhauth.Transport{Base: http.DefaultTransport}")
+	default:
 		c.target = u.RequestURI()
+		c.hostHeader = cmp.Or(c.hostHeader, u.Host)
+		if c.foreign = !s.owns(u) || c.strayed(); !c.foreign {
+			c.ctx = &outgoing{Context: ctx, sender: s.hidden, method: req.Method, asked: u}
+		}
 	}
-	c.need = c.needs(ctx)
-	return c.sendable()
+	if c.foreign {
+		return c, nil
+	}
+	c.need, c.guestKey = c.needs(ctx)
+	return c, c.sendable()
 }
 
 // strayed reports whether the request is a redirect, and one before it went to another origin: whoever answers there must not
 // decide what is signed here.
 func (c *call) strayed() bool {
 	for resp := c.req.Response; resp != nil && resp.Request != nil; resp = resp.Request.Response {
-		if u := resp.Request.URL; u != nil && u.Host != "" && !c.owns(u) {
+		u := resp.Request.URL
+		if n := noteOf(resp); n != nil && n.url != nil {
+			u = n.url // what was really asked for, by a Transport above
+		}
+		if u != nil && u.Host != "" && !c.owns(u) {
 			return true
 		}
 	}
 	return false
 }
 
-// sendable refuses what would not go over the wire as it is signed.
+// sendable rejects what would not go over the wire as it is signed.
 func (c *call) sendable() error {
 	switch {
 	case c.url.Opaque != "":
@@ -267,72 +274,131 @@ func hasBlank(s string) bool {
 	return false
 }
 
-func (c *call) needs(ctx context.Context) need {
+func (c *call) needs(ctx context.Context) (n need, key string) {
 	if ctx.Value(withoutSignature{}) != nil {
-		return nothing
+		return nothing, ""
 	}
 	switch path, _, _ := strings.Cut(c.target, "?"); c.req.Method {
 	case http.MethodGet, "":
-		if path == c.timePaths[0] || path == c.timePaths[1] {
-			return nothing
+		if slices.Contains(c.timePaths, path) {
+			return nothing, ""
 		}
 	case http.MethodPost:
-		if path == c.credentialPaths[0] || path == c.credentialPaths[1] {
-			return applicationKey
+		if slices.Contains(c.credentialPaths, path) {
+			return applicationKey, keyOfGuest(c.req.Header)
 		}
 	}
-	return everything
+	if key := keyOfGuest(c.req.Header); key != "" {
+		return applicationKey, key
+	}
+	return everything, ""
 }
 
-// pass sends the request on unsigned. Signed it may be only by a Transport above, for this very origin.
+// keyOfGuest returns the application key in a header that has nothing else of a signature, and no token: so go-ovh marks its
+// unauthenticated calls. It returns "" for any other.
+func keyOfGuest(h http.Header) (key string) {
+	for name, values := range h {
+		if !isAuthentication(name) || len(values) == 0 || values[0] == "" || strings.EqualFold(name, "X-Ovh-Timestamp") {
+			continue
+		}
+		if !strings.EqualFold(name, "X-Ovh-Application") {
+			return ""
+		}
+		key = values[0]
+	}
+	return key
+}
+
+// pass sends the request on without authentication, but for the signature of a Transport above for this very origin.
 func (c *call) pass() (*http.Response, error) {
-	out, header := c.req, c.req.Header
-	if above, ok := c.req.Context().Value(signedFor{}).(*outgoing); !ok || !above.sender().owns(c.url) {
-		header = without(header, isSignature)
-	}
-	if len(header) < len(c.req.Header) || c.url != c.req.URL {
-		out = c.req.WithContext(c.req.Context())
-		out.URL, out.Header = c.url, header
-		if c.url != c.req.URL {
-			out.Host = "" // as in authorize
+	ctx := c.req.Context()
+	out := c.req.WithContext(context.WithValue(ctx, passing{}, c.transport)) // not Clone, as in authorize
+	out.URL, out.Header = c.url, c.req.Header
+	if above, ok := ctx.Value(signing{}).(*outgoing); !ok || !above.sender().owns(c.url) {
+		out.Header = without(c.req.Header, isSignature)
+		if redirectOfRelative(c.req) {
+			out.Header = without(out.Header, isPrivate)
 		}
 	}
-	resp, err := c.t.base().RoundTrip(out)
-	return c.finish(resp, err)
+	if c.url != c.req.URL {
+		out.Host = "" // as in authorize
+	}
+	resp, err := c.transport.base().RoundTrip(out)
+	if resp, err = settle(c.req, resp, err); err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusUnauthorized && noteOf(resp) == nil {
+		note{endpoint: c.host}.keepFor(c.req)
+	}
+	c.noteRedirect(resp)
+	return resp, nil
 }
 
-// outgoing is the context of a request sent to the endpoint. It tells a Transport below that the request is signed, and for whom.
+// redirectOfRelative reports whether req is a redirect, and one before it had a URL without a host. http.Client compares that
+// with the new host when it decides which headers to copy, and Referer is made of it.
+func redirectOfRelative(req *http.Request) bool {
+	for resp := req.Response; resp != nil && resp.Request != nil; resp = resp.Request.Response {
+		if u := resp.Request.URL; u != nil && u.Host == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// isPrivate reports whether a header is for the endpoint alone.
+func isPrivate(name string) bool {
+	return strings.EqualFold(name, "Authorization") || strings.EqualFold(name, "Cookie") || strings.EqualFold(name, "Referer")
+}
+
+// outgoing is the context of a request that is sent to the endpoint, and the memory for its URL. It tells a Transport below that
+// the request is signed, and for whom.
 type outgoing struct {
 	context.Context               // the caller's
 	sender          func() *setup // setup.hidden
+	method          string        // of the request
+	asked           *url.URL      // the caller's own, for events
+	url             url.URL       // the absolute form of one without a host
+}
+
+type (
+	signing struct{} // the key of the *outgoing
+	passing struct{} // the key of a *Transport that passes a request of another origin
+)
+
+// isInside reports whether ctx is that of a request which t itself has sent to its Base.
+func isInside(ctx context.Context, t *Transport) bool {
+	o, _ := ctx.Value(signing{}).(*outgoing)
+	return o != nil && o.sender().transport == t || ctx.Value(passing{}) == t
 }
 
 // Format keeps fmt from following the caller's context further than it would by itself, to what that one would not show.
 func (o *outgoing) Format(f fmt.State, _ rune) { io.WriteString(f, "ovhauth.outgoing") }
 
-// relative is the context of a request whose URL has no host, and the URL that it is sent to, in one allocation.
-type relative struct {
-	outgoing
-	url url.URL
-}
-
-// copied is the request to send, with the memory for its four headers' values in the same allocation. The context has no part in
-// it: whoever keeps a context, as providers do, would keep the body too, and show the keys.
-type copied struct {
-	http.Request
-	values [4]string
-}
-
-type signedFor struct{}
-
 func (o *outgoing) Value(key any) any {
-	if key == (signedFor{}) {
+	if key == (signing{}) {
 		return o
 	}
-	return o.Context.Value(key)
+	value := o.Context.Value(key)
+	if trace, ok := value.(*httptrace.ClientTrace); ok && trace != nil && trace.WroteHeaderField != nil {
+		return redactTrace(trace)
+	}
+	return value
 }
 
-// providerContext is the context that a provider is asked in: the caller's, and in it the client to get access tokens with.
+// redactTrace returns a copy of trace whose hook sees no key and no signature.
+func redactTrace(trace *httptrace.ClientTrace) *httptrace.ClientTrace {
+	redacting := *trace
+	redacting.WroteHeaderField = func(name string, values []string) {
+		if isAuthentication(name) {
+			values = []string{redacted}
+		}
+		trace.WroteHeaderField(name, values)
+	}
+	return &redacting
+}
+
+// providerContext is the context that a provider and a clock are asked in: the caller's, with the client to get access tokens by,
+// and without the caller's httptrace hooks.
 type providerContext outgoing
 
 // Format is that of outgoing.
@@ -342,256 +408,323 @@ func (p *providerContext) Value(key any) any {
 	if key == oauth2.HTTPClient { // made only for those who ask
 		return &http.Client{Transport: p.sender().transport.base()}
 	}
+	if key == (listenerKey{}) {
+		t, req := p.sender().transport, (&http.Request{Method: p.method, URL: p.asked}).WithContext(p.Context)
+		return listener{t.Logger, func() {
+			emit(req, t.OnEvent, t.Logger, Event{Kind: EventCredentialsReplaced, Attempt: 1, Reason: ReasonClientRejected})
+		}}
+	}
 	return untraced{p.Context}.Value(key)
 }
 
-// authorize returns the request to send: a copy with its authentication. If it fails, it has closed the body.
-func (c *call) authorize() (*http.Request, error) {
-	out := &copied{Request: *c.req.WithContext(c.ctx)} // not Clone: trailers must stay the map that their sender fills
+// retrieve asks the provider for credentials. A guest whom it gives none has the application key of its own.
+func (c *call) retrieve() (Credentials, error) {
+	if c.need == nothing {
+		return Credentials{}, nil
+	}
+	keys, err := c.credentials.Retrieve((*providerContext)(c.ctx))
+	switch {
+	case c.guestKey != "" && (err != nil || strings.TrimSpace(keys.ApplicationKey) == ""):
+		keys, err = Credentials{ApplicationKey: c.guestKey}, c.ctx.Err()
+	case err == nil:
+		err = c.ctx.Err()
+	case c.ctx.Err() != nil:
+		err = c.ctx.Err()
+	case !isPermanent(err):
+		err = permanentErrorf("credentials: %w", err)
+	}
+	return keys, err
+}
+
+// replay takes over the request's body. One that need not be read twice is sent as it is.
+func (c *call) replay(keys Credentials) replay {
+	signed := c.need == everything && strings.TrimSpace(keys.AccessToken) == ""
+	if _, replaceable := c.credentials.(invalidator); signed || replaceable && c.need != nothing {
+		return newReplay(c.req, maxKept)
+	}
+	return replay{own: c.req.Body}
+}
+
+// attempt is one sending of a request to the endpoint.
+type attempt struct {
+	number   int // 1 or 2
+	request  *http.Request
+	keys     Credentials // as the provider gave them
+	signedAt time.Time   // by the clock that signs; zero without a signature
+	sentAt   time.Time   // by the local clock
+}
+
+// signedRequest is the request to send, with the memory for its four headers' values in the same allocation. The context has no
+// part in it: whoever keeps a context, as providers do, would keep the body too, and show the keys.
+type signedRequest struct {
+	http.Request
+	values [4]string
+}
+
+// authorize makes the request to send: a copy with its authentication, and the body of attempt number. If it fails, it has closed
+// the caller's body.
+func (c *call) authorize(number int, keys Credentials, body replay) (attempt, error) {
+	out := &signedRequest{Request: *c.req.WithContext(c.ctx)} // not Clone: trailers must stay the map that their sender fills
 	out.URL = c.url
 	if c.url != c.req.URL {
 		out.Host = "" // that of a relative URL was meant for whoever passes the request on
 	}
 	out.Header = without(c.req.Header, isAuthentication)
-	if c.mended {
-		out.Body = nil // the first copy's, and closed
-	}
-	err := c.authenticate(out)
+	out.Body = nil
+	a := attempt{number: number, request: &out.Request, keys: keys}
+	err := c.authenticate(&a, out, body)
 	if done := c.ctx.Err(); done != nil {
 		err = done
 	}
 	if err != nil {
+		if out.Body == nil && number == 1 {
+			out.Body = body.own
+		}
 		closeBody(out.Body)
-		return nil, err
+		return attempt{}, err
 	}
-	return &out.Request, nil
+	a.sentAt = time.Now()
+	return a, nil
 }
 
-func (c *call) authenticate(out *copied) error {
+func (c *call) authenticate(a *attempt, out *signedRequest, body replay) (err error) {
 	if c.need == nothing {
-		return nil
+		return body.putInto(&out.Request, a.number)
 	}
-	err := c.retrieve((*providerContext)(c.ctx))
+	keys, err := a.keys.usable(c.ctx, c.need, c.credentials)
 	if err != nil {
 		return err
 	}
-	keys := c.keys
-	out.values[0] = keys.ApplicationKey
-	if c.need == applicationKey {
-		out.Header["X-Ovh-Application"] = out.values[0:1:1]
-		return nil
-	}
-	if c.bearer = keys.AccessToken != ""; !c.bearer || c.mended || c.invalidator() != nil {
-		if err := c.openBody(&out.Request); err != nil {
+	signed := c.need == everything && keys.AccessToken == ""
+	if signed && body.kept != nil {
+		if err := body.kept.readWhole(c.req); err != nil {
+			bodyFailed(c.ctx)
 			return err
 		}
 	}
-	if c.bearer {
-		out.values[0] = "Bearer " + keys.AccessToken
-		out.Header["Authorization"] = out.values[0:1:1]
-		return nil
-	}
-	out.values[1] = keys.ConsumerKey
-	if out.values[2], out.values[3], err = c.sign(out.Body); err != nil {
+	if err := body.putInto(&out.Request, a.number); err != nil {
 		return err
 	}
-	out.Header["X-Ovh-Application"] = out.values[0:1:1]
-	out.Header["X-Ovh-Consumer"] = out.values[1:2:2]
-	out.Header["X-Ovh-Timestamp"] = out.values[2:3:3]
-	out.Header["X-Ovh-Signature"] = out.values[3:4:4]
-	return nil
-}
-
-// retrieve asks for credentials, and looks them through unless they are the last ones.
-func (c *call) retrieve(ctx context.Context) error {
-	keys := c.checked.Load()
-	if c.constant && keys != nil && c.need == everything {
-		c.keys = keys
-		return nil
-	}
-	given, err := c.credentials.Retrieve(ctx)
-	if err != nil {
-		if _, ours := err.(*permanentError); ours {
-			return err
-		}
-		return permanentErrorf("credentials: %w", err)
-	}
-	if c.bearer && given == c.keys.given {
-		return permanentErrorf("the access token that the API refused is the only one there is")
-	}
-	if keys == nil || keys.given != given || c.need != everything {
-		fit, err := given.usable(ctx, c.need, c.credentials)
+	switch {
+	case c.need == applicationKey:
+		out.set(0, "X-Ovh-Application", keys.ApplicationKey)
+	case !signed:
+		out.set(0, "Authorization", "Bearer "+keys.AccessToken)
+	default:
+		timestamp, signature, err := c.sign(a, &keys, body)
 		if err != nil {
 			return err
 		}
-		keys = &checked{given, fit}
-		if c.need == everything {
-			c.checked.Store(keys)
-		}
+		out.set(0, "X-Ovh-Application", keys.ApplicationKey)
+		out.set(1, "X-Ovh-Consumer", keys.ConsumerKey)
+		out.set(2, "X-Ovh-Timestamp", timestamp)
+		out.set(3, "X-Ovh-Signature", signature)
 	}
-	c.keys = keys
 	return nil
 }
 
-// sign returns the timestamp and the signature. It takes the time last, so that a slow body does not age the signature.
-func (c *call) sign(sent io.Reader) (timestamp, signature string, err error) {
+// set puts value i into the header.
+func (r *signedRequest) set(i int, name, value string) {
+	r.values[i] = value
+	r.Header[name] = r.values[i : i+1 : i+1]
+}
+
+// sign returns the timestamp and the signature of an attempt. It reads the clock last, so that a slow body does not age the
+// signature.
+func (c *call) sign(a *attempt, keys *Credentials, body replay) (timestamp, signature string, err error) {
 	if fips140.Enforced() {
 		return "", "", &permanentError{ErrFIPS}
 	}
-	var text []byte
-	if c.reopen == nil {
-		var memory [256]byte // on the stack, and enough for most
-		text = c.appendHead(memory[:0])
-	} else {
-		var memory [maxShort + 256]byte
-		head := c.appendHead(memory[:0])
-		var short bool
-		if text, short = appendShort(head, sent); !short {
-			return c.signStream(head)
-		}
-	}
-	if err := c.readClock(); err != nil {
-		return "", "", err
-	}
-	timestamp, signature = finish(text, c.signedAt)
-	return timestamp, signature, nil
-}
-
-func (c *call) appendHead(b []byte) []byte {
-	method := cmp.Or(c.req.Method, http.MethodGet)
-	return appendHead(b, &c.keys.Credentials, method, c.url.Scheme, "://", c.hostHeader, c.target)
-}
-
-// signStream is sign for a body that is not short.
-func (c *call) signStream(head []byte) (timestamp, signature string, err error) {
-	s := newStream(c.req.Context(), head)
+	s := newSigner(c.ctx)
 	defer s.free()
-	body, err := c.reopen()
-	if err != nil {
-		closeBody(body)
-	} else {
-		err = s.readBody(body)
-	}
-	if err != nil {
-		bodyFailed(s.ctx)
+	s.writeHead(keys, cmp.Or(c.req.Method, http.MethodGet), c.url.Scheme, "://", c.hostHeader, c.target)
+	if err := s.writeBody(a.request.Body, body); err != nil {
+		bodyFailed(c.ctx)
 		return "", "", err
 	}
-	if err := c.readClock(); err != nil {
-		return "", "", err
+	if a.signedAt, err = c.clock.Now((*providerContext)(c.ctx)); err != nil {
+		return "", "", permanentErrorf("clock: %w", err)
 	}
-	timestamp, signature = s.finish(c.signedAt)
+	timestamp, signature = s.finish(a.signedAt)
 	return timestamp, signature, nil
 }
 
-func (c *call) readClock() (err error) {
-	if c.signedAt, c.sentAt, err = read(c.req.Context(), c.clock); err != nil {
-		return permanentErrorf("clock: %w", err)
+// send has Base send an attempt.
+func (c *call) send(a attempt) (*http.Response, error) {
+	resp, err := c.transport.base().RoundTrip(a.request)
+	if resp, err = settle(c.req, resp, err); err != nil {
+		return nil, err
 	}
-	return nil
+	c.noteRedirect(resp)
+	return resp, nil
 }
 
-// mend looks into a refusal, puts right what it was about if that is the clock or the access token, and reports whether to send
-// the request once more.
-func (c *call) mend(resp *http.Response) bool {
+// noteRedirect prepares the response to a URL without a host for being followed: http.Client would resolve Location against that
+// URL, and the redirect would not show where it came from.
+func (c *call) noteRedirect(resp *http.Response) {
+	location := resp.Header.Get("Location")
+	if c.url == c.req.URL || location == "" {
+		return
+	}
+	if u, err := c.url.Parse(location); err == nil {
+		resp.Header = resp.Header.Clone()
+		resp.Header.Set("Location", u.String())
+	}
+	if resp.StatusCode/100 == 3 {
+		note{url: c.url}.keepFor(c.req)
+	}
+}
+
+// repair looks at the response to an attempt. If that was rejected because of its time, it corrects the clock; because of its keys
+// or token, it asks the provider for others. It reports whether to send the request once more, and with what.
+func (c *call) repair(a attempt, resp *http.Response) (keys Credentials, again bool) {
+	clock, correctable := c.clock.(corrector)
+	correctable = correctable && !a.signedAt.IsZero()
+	provider, replaceable := c.credentials.(invalidator)
+	replaceable = replaceable && c.need != nothing && a.number == 1
+	bearer := a.request.Header["Authorization"] != nil
+	if bearer && resp.StatusCode != http.StatusUnauthorized || resp.StatusCode < 400 || !correctable && !replaceable {
+		return keys, false
+	}
+	// What stays unread would keep its connection, which the requests below may have to wait for.
+	body, whole := peek(c.ctx, resp)
+	if !whole {
+		return keys, false
+	}
+	rejection := newAPIError(resp, body)
 	switch {
-	case c.need != everything || resp.StatusCode < 400:
-		return false
-	case c.bearer:
-		return resp.StatusCode == http.StatusUnauthorized && c.dropToken(resp)
-	default:
-		return c.mendClock(resp)
+	case replaceable && (bearer || rejection.aboutKeys()):
+		return c.replaceKeys(a, provider)
+	case correctable && rejection.Is(ErrQueryTimeOut):
+		return a.keys, c.correctClock(a, resp, clock)
+	case correctable && c.checkClock(a, resp, clock):
+		// An executed POST may be answered 403, too, so a Date alone does not show that it was not.
+		return a.keys, rejection.aboutAuth() || isIdempotent(c.req.Method)
 	}
+	return keys, false
 }
 
-// invalidator is a provider that can replace what the API refuses.
+// invalidator is a provider that can replace what the API rejects.
 type invalidator interface{ Invalidate(Credentials) }
 
-func (c *call) invalidator() invalidator {
-	p, _ := c.credentials.(invalidator)
-	return p
+// replaceKeys tells the provider that the API rejects what it gave, and returns what it gives instead.
+func (c *call) replaceKeys(a attempt, provider invalidator) (keys Credentials, again bool) {
+	provider.Invalidate(a.keys)
+	keys, err := c.retrieve()
+	same := keys
+	same.Expires = a.keys.Expires // which does not count
+	if err != nil || same == a.keys {
+		return keys, false
+	}
+	reason := ReasonKeysRejected
+	if a.signedAt.IsZero() && a.keys.AccessToken != "" {
+		reason = ReasonTokenRejected
+	}
+	c.tell(a, Event{Kind: EventCredentialsReplaced, Reason: reason})
+	return keys, true
 }
 
-func (c *call) dropToken(resp *http.Response) bool {
-	p := c.invalidator()
-	if p == nil {
-		return false
-	}
-	p.Invalidate(c.keys.given)
-	c.t.log(c.req.Context(), "access token dropped: the API refused it")
-	c.look(resp) // to its end, so that the connection can be used again
-	return true
-}
-
-func (c *call) look(resp *http.Response) []byte {
-	c.looked = true
-	return peek(c.req.Context(), resp)
-}
-
-// maxSkew is how far the Date of a refusal may lie from the time of signing before the clock is taken to be wrong. The API's own
-// tolerance is not documented.
-const maxSkew = 30 * time.Second
-
-func (c *call) mendClock(resp *http.Response) bool {
-	clock, ok := c.clock.(corrector)
-	if !ok {
-		return false // trusted
-	}
-	took := max(time.Since(c.sentAt), time.Now().Round(0).Sub(c.sentAt.Round(0))) // suspending a laptop stops only the first
-	arrived := time.Now()
-	answer := newAPIError(resp, c.look(resp))
-	timeOut := answer.Is(ErrQueryTimeOut)
-	date, err := http.ParseTime(resp.Header.Get("Date"))
-	dated := err == nil
-	wrong := dated && (date.Before(c.signedAt.Add(-maxSkew)) || date.After(c.signedAt.Add(took+maxSkew)))
-	switch resp.StatusCode {
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
-	default:
-		wrong = false
-	}
-	if !timeOut && !wrong {
-		return false
-	}
-	if !dated || resp.Header.Get("Age") != "" { // a cache dates its answers when it got them
-		if c.t.askTime(c.req.Context(), clock) != nil {
-			return false
-		}
-	} else if clock.Correct(date.Add(time.Since(arrived))) {
-		c.t.logCorrected(c.req.Context(), clock)
-	}
-	// An executed POST may answer 403 too, so a Date alone does not show that it was not.
-	return answer.aboutAuth() || isIdempotent(c.req.Method)
+func (c *call) tell(a attempt, e Event) {
+	e.Attempt = a.number
+	emit(c.req, c.transport.OnEvent, c.transport.Logger, e)
 }
 
 // corrector is what a Clock is that can be told the time.
 type corrector interface{ Correct(server time.Time) bool }
 
+// correctClock corrects the clock after the API has said that the attempt was signed at the wrong time. It reports whether to send
+// the request once more.
+func (c *call) correctClock(a attempt, resp *http.Response, clock corrector) (again bool) {
+	if a.number > 1 {
+		c.askTime(a, clock, ReasonDateLied) // for the calls to come
+		return false
+	}
+	if c.clockMovedSince(a) {
+		return true // by the rejection of another request
+	}
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	cached := resp.Header.Get("Age") != "" // a cache's responses have the Date of when it got them
+	if err == nil && !cached && c.correct(a, clock, date, ReasonQueryTimeOut) {
+		return true
+	}
+	_, err = c.askTime(a, clock, ReasonQueryTimeOut)
+	return err == nil
+}
+
+const (
+	// maxSkew is how far the Date of a rejection may lie from the time of signing before the clock is suspect. The API's own
+	// tolerance is not documented.
+	maxSkew = 30 * time.Second
+
+	// trustTime is how long a clock that was shown to be right is not suspect again. A front end with a wrong Date would otherwise
+	// cost one request to /auth/time for each rejection.
+	trustTime = 10 * time.Minute
+)
+
+// checkClock compares the clock with the API's if the Date of a rejection makes it suspect, and reports whether the attempt was
+// signed at the wrong time.
+func (c *call) checkClock(a attempt, resp *http.Response, clock corrector) (wrong bool) {
+	switch resp.StatusCode {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
+	default:
+		return false
+	}
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil || !date.Before(a.signedAt.Add(-maxSkew)) && !date.After(a.signedAt.Add(a.took()+maxSkew)) {
+		return false
+	}
+	if c.clockMovedSince(a) {
+		return true
+	}
+	trusted := &c.transport.trusted
+	if a.number > 1 || time.Now().UnixNano() < trusted.Load() {
+		return false
+	}
+	moved, err := c.askTime(a, clock, ReasonDate)
+	if err == nil && !moved {
+		trusted.Store(time.Now().Add(trustTime).UnixNano())
+	}
+	return moved
+}
+
+// took is how long ago the attempt was sent, by the wall clock if that says more: the other one stands still while a laptop is
+// suspended.
+func (a attempt) took() time.Duration {
+	return max(time.Since(a.sentAt), time.Now().Round(0).Sub(a.sentAt.Round(0)))
+}
+
+// clockMovedSince reports whether the clock was corrected after the attempt was signed.
+func (c *call) clockMovedSince(a attempt) bool {
+	now, err := c.clock.Now((*providerContext)(c.ctx))
+	return err == nil && now.Round(0).Sub(a.signedAt.Round(0).Add(a.took())).Abs() > maxDrift
+}
+
 // askTime corrects the clock by GET /auth/time, which all who need it at once ask together.
-func (t *Transport) askTime(ctx context.Context, clock corrector) error {
-	_, err := t.sync.do(ctx, func(ctx context.Context) (struct{}, error) {
-		client := &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error {
+func (c *call) askTime(a attempt, clock corrector, reason string) (moved bool, err error) {
+	asking := *c // a copy, so that a call that asks nothing can stay on the stack
+	return c.transport.timeQuery.do(c.req.Context(), func(ctx context.Context) (bool, error) {
+		client := &http.Client{Transport: asking.transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // another origin does not know this one's time
 		}}
-		moved, err := correct(ctx, client, clock)
-		if moved {
-			t.logCorrected(ctx, clock)
+		asked := time.Now()
+		server, err := ServerTime(ctx, client)
+		if err != nil {
+			return false, err
 		}
-		return struct{}{}, err
+		// The server read its clock somewhere between request and response; halfway is the best guess.
+		return asking.correct(a, clock, server.Add(time.Since(asked)/2), reason), nil
 	})
-	return err
 }
 
-func (t *Transport) logCorrected(ctx context.Context, clock corrector) {
-	if c, ok := clock.(interface{ Offset() time.Duration }); ok {
-		t.log(ctx, "clock corrected", slog.Duration("offset", c.Offset()))
-	} else {
-		t.log(ctx, "clock corrected")
+func (c *call) correct(a attempt, clock corrector, server time.Time, reason string) (moved bool) {
+	ctx := (*providerContext)(c.ctx)
+	before, _ := c.clock.Now(ctx)
+	if !clock.Correct(server) {
+		return false
 	}
-}
-
-func (t *Transport) log(ctx context.Context, msg string, attrs ...slog.Attr) {
-	if t.Logger != nil {
-		t.Logger.LogAttrs(ctx, slog.LevelInfo, "ovhauth: "+msg, attrs...)
-	}
+	after, _ := c.clock.Now(ctx)
+	c.tell(a, Event{Kind: EventClockCorrected, Wait: after.Sub(before).Round(time.Millisecond), Reason: reason})
+	return true
 }
 
 // isIdempotent reports whether a request that may have been executed can be sent again.
@@ -601,29 +734,6 @@ func isIdempotent(method string) bool {
 		return true
 	}
 	return false
-}
-
-// finish makes what Base returned an answer to the caller's request.
-func (c *call) finish(resp *http.Response, err error) (*http.Response, error) {
-	resp, err = settle(c.req, resp, err)
-	if err != nil {
-		return nil, err
-	}
-	if done := c.req.Context().Err(); c.looked && done != nil { // meanwhile
-		closeBody(resp.Body)
-		return nil, done
-	}
-	if c.url == c.req.URL {
-		return resp, nil
-	}
-	if location := resp.Header.Get("Location"); location != "" {
-		// http.Client resolves a redirect against the URL it knows, which has no host.
-		if u, err := c.url.Parse(location); err == nil {
-			resp.Header = resp.Header.Clone()
-			resp.Header.Set("Location", u.String())
-		}
-	}
-	return resp, nil
 }
 
 // settle makes what a Base returned for req a response or an error, never both; the error ctx's own if ctx is done.
@@ -640,6 +750,9 @@ func settle(req *http.Request, resp *http.Response, err error) (*http.Response, 
 		return nil, err
 	case resp == nil:
 		return nil, permanentErrorf("Base returned neither a response nor an error")
+	}
+	if below := noteOf(resp); below != nil && resp.Request != req {
+		below.keepFor(req)
 	}
 	resp.Request = req // a signed copy would carry the keys into logs
 	return resp, nil

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"example.com/ovhauth"
+	"example.com/ovhauth/consumerkey"
 )
 
 type application struct {
@@ -93,7 +94,7 @@ func (s *Server) newApplication(now time.Time) *key {
 
 // NewKey adds a validated consumer key of the first application. Without rules it may call everything. A rule's path may
 // contain *, which stands for any run of characters; HEAD and OPTIONS need a rule for GET, and PATCH one for PUT.
-func (s *Server) NewKey(rules ...ovhauth.AccessRule) ovhauth.Credentials {
+func (s *Server) NewKey(rules ...consumerkey.Rule) ovhauth.Credentials {
 	granted := fullAccess
 	if len(rules) > 0 {
 		granted = nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/ovhauth"
+	"example.com/ovhauth/consumerkey"
 	"example.com/ovhauth/ovhtest"
 )
 
@@ -27,8 +28,8 @@ func TestDoor(t *testing.T) {
 	noKey, wrongKey, wrongSecret, unknown := keys, keys, keys, keys
 	noKey.ConsumerKey, wrongKey.ApplicationKey = "", "0123456789ABCDEF"
 	wrongSecret.ApplicationSecret, unknown.ConsumerKey = "wrong", "wrong"
-	onlyMe := s.NewKey(ovhauth.AccessRule{Method: "GET", Path: "/me"})
-	refusedOnlyMe := s.NewKey(ovhauth.AccessRule{Method: "GET", Path: "/other"})
+	onlyMe := s.NewKey(consumerkey.Rule{Method: "GET", Path: "/me"})
+	refusedOnlyMe := s.NewKey(consumerkey.Rule{Method: "GET", Path: "/other"})
 	s.Refuse(refusedOnlyMe.ConsumerKey)
 	pending := pendingKey(t, s, `{"accessRules":[{"method":"GET","path":"/*"}]}`)
 	again := key(s.Expire)
@@ -155,7 +156,7 @@ func TestErrorAnswers(t *testing.T) {
 			`{"errorCode":"FORBIDDEN","httpCode":"403 Forbidden","message":"This call is forbidden from your IP address"}`,
 			`{"class":"Client::Forbidden","message":"This call is forbidden from your IP address"}`},
 		{func() *http.Request {
-			return signed(t, s, s.NewKey(ovhauth.AccessRule{Method: "GET", Path: "/x"}), "GET", "/1.0/me", "")
+			return signed(t, s, s.NewKey(consumerkey.Rule{Method: "GET", Path: "/x"}), "GET", "/1.0/me", "")
 		}, 403,
 			`{"errorCode":"NOT_GRANTED_CALL","httpCode":"403 Forbidden","message":"This call has not been granted"}`,
 			`{"class":"Client::Forbidden","message":"This call has not been granted"}`},
@@ -226,7 +227,7 @@ func TestAccessRules(t *testing.T) {
 		{"GET /nothing", "GET /1.0/auth", false},
 	} {
 		method, path, _ := strings.Cut(test.rule, " ")
-		k := s.NewKey(ovhauth.AccessRule{Method: method, Path: path})
+		k := s.NewKey(consumerkey.Rule{Method: method, Path: path})
 		method, target, _ := strings.Cut(test.request, " ")
 		resp, _ := send(t, signed(t, s, k, method, target, ""))
 		if want := map[bool]int{true: 200, false: 403}[test.want]; resp.StatusCode != want {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"example.com/ovhauth"
+	"example.com/ovhauth/consumerkey"
 	"example.com/ovhauth/ovhtest"
 )
 
@@ -17,7 +18,7 @@ func ExampleNewServer() {
 	// The code under test gets a client, or srv.Endpoint() and srv.Credentials() to make its own of.
 	client := &http.Client{Transport: &ovhauth.Transport{
 		Endpoint:    srv.Endpoint(),
-		Credentials: srv.NewKey(ovhauth.AccessRule{Method: "GET", Path: "/auth/*"}),
+		Credentials: srv.NewKey(consumerkey.Rule{Method: "GET", Path: "/auth/*"}),
 	}}
 	for _, path := range []string{"/auth/currentCredential", "/me"} {
 		resp, err := client.Get(path)

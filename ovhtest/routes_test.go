@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/ovhauth"
+	"example.com/ovhauth/consumerkey"
 	"example.com/ovhauth/ovhtest"
 )
 
@@ -316,7 +316,7 @@ func TestToken(t *testing.T) {
 
 func TestDetails(t *testing.T) {
 	s := newServer(t)
-	k := s.NewKey(ovhauth.AccessRule{Method: "GET", Path: "/me"})
+	k := s.NewKey(consumerkey.Rule{Method: "GET", Path: "/me"})
 	_, body := send(t, signed(t, s, k, "GET", "/1.0/auth/details", ""))
 	const want = `{"account":"jd12345-ovh","method":"account","user":null,"roles":[],"description":"",` +
 		`"identities":["urn:v1:eu:identity:account:jd12345-ovh"],"allowedRoutes":[{"method":"GET","path":"/me"}]}`

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/ovhauth"
+	"example.com/ovhauth/consumerkey"
 	"example.com/ovhauth/ovhtest"
 )
 
@@ -291,7 +292,7 @@ func TestProxyForm(t *testing.T) {
 	s := newServer(t)
 	direct := &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(root(s)) }}
 	defer direct.CloseIdleConnections()
-	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: s.Endpoint(), Credentials: s.NewKey(ovhauth.AccessRule{Method: "GET", Path: "/me"}), Base: direct}}
+	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: s.Endpoint(), Credentials: s.NewKey(consumerkey.Rule{Method: "GET", Path: "/me"}), Base: direct}}
 	resp, err := client.Get("/me?a=b")
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -19,6 +18,8 @@ import (
 	"unicode"
 
 	"example.com/ovhauth"
+	"example.com/ovhauth/consumerkey"
+	"example.com/ovhauth/ovhjson"
 	"example.com/ovhauth/ovhtest"
 )
 
@@ -54,14 +55,14 @@ func run(ctx context.Context, revoke int64) error {
 		server.NewApplication()
 		transport.Endpoint, transport.Credentials = server.Endpoint(), server.Credentials()
 	}
-	api := api{ctx, &http.Client{Transport: transport}}
+	client := &http.Client{Transport: transport}
 	if revoke != 0 {
-		if err := api.call(http.MethodDelete, fmt.Sprint("/me/api/credential/", revoke), nil); err != nil {
+		if _, err := ovhjson.Delete[any](ctx, client, fmt.Sprint("/me/api/credential/", revoke)); err != nil {
 			return err
 		}
 		fmt.Printf("The access with ID %d is withdrawn.\n", revoke)
 	}
-	err := api.list()
+	err := list(ctx, client)
 	if revoke != 0 && errors.Is(err, ovhauth.ErrUnknownCredential) {
 		fmt.Println("It was the key that this program used, so what remains cannot be listed.")
 		return nil
@@ -69,59 +70,29 @@ func run(ctx context.Context, revoke int64) error {
 	return err
 }
 
-type api struct {
-	ctx    context.Context
-	client *http.Client
-}
-
-func (a api) list() error {
-	var ids []int64
-	if err := a.call(http.MethodGet, "/me/api/credential?status=validated", &ids); err != nil {
-		return err
-	}
+func list(ctx context.Context, client *http.Client) error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tNAME\tDESCRIPTION\tSTATUS\tCREATION\tEXPIRATION\tLAST USE")
-	for _, id := range ids {
+	for id, err := range ovhjson.List[int64](ctx, client, "/me/api/credential?status=validated") {
+		if err != nil {
+			return err
+		}
 		path := fmt.Sprint("/me/api/credential/", id)
-		var access ovhauth.Credential
-		err := a.call(http.MethodGet, path, &access)
+		access, err := ovhjson.Get[consumerkey.Info](ctx, client, path)
 		if e, ok := errors.AsType[*ovhauth.APIError](err); ok && e.StatusCode == http.StatusNotFound {
 			continue // withdrawn since it was listed
 		}
 		if err != nil {
 			return err
 		}
-		var app struct{ Name, Description, Status string }
-		if err := a.call(http.MethodGet, path+"/application", &app); err != nil {
+		app, err := ovhjson.Get[struct{ Name, Description, Status string }](ctx, client, path+"/application")
+		if err != nil {
 			return err
 		}
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", id, printable(app.Name), printable(app.Description), app.Status,
 			date(&access.Creation, ""), date(access.Expiration, "never"), date(access.LastUse, "never"))
 	}
 	return table.Flush()
-}
-
-// call decodes the answer into out, unless out is nil.
-func (a api) call(method, path string, out any) error {
-	req, err := http.NewRequestWithContext(a.ctx, method, path, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := a.client.Do(req)
-	if err != nil {
-		return err
-	}
-	if err := ovhauth.CheckResponse(resp); err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if out == nil {
-		return nil
-	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("reading the answer to %s %s: %w", method, path, err)
-	}
-	return nil
 }
 
 func date(t *time.Time, none string) string {

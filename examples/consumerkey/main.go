@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"example.com/ovhauth"
+	"example.com/ovhauth/consumerkey"
+	"example.com/ovhauth/ovhjson"
 	"example.com/ovhauth/ovhtest"
 )
 
@@ -60,7 +61,7 @@ func run(ctx context.Context) error {
 			"ovh.conf; both are made at https://eu.api.ovh.com/createApp/")
 	}
 	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: endpoint, Credentials: keys}}
-	pending, err := ovhauth.RequestConsumerKey(ctx, client, ovhauth.ConsumerKeyRequest{AccessRules: ovhauth.ReadOnly("/me")})
+	pending, err := consumerkey.Request(ctx, client, consumerkey.Options{Rules: consumerkey.ReadOnly("/me")})
 	if err != nil {
 		return err
 	}
@@ -78,11 +79,11 @@ func run(ctx context.Context) error {
 	if err := await(ctx, &http.Client{Transport: dots{transport}}); err != nil {
 		return err
 	}
-	name, err := firstName(ctx, &http.Client{Transport: transport})
+	me, err := ovhjson.Get[struct{ FirstName string }](ctx, &http.Client{Transport: transport}, "/me")
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\nWelcome, %s! Your consumer key is\n\n    %s\n\n", name, pending.ConsumerKey)
+	fmt.Printf("\nWelcome, %s! Your consumer key is\n\n    %s\n\n", me.FirstName, pending.ConsumerKey)
 	fmt.Println("Keep it in OVH_CONSUMER_KEY, or as consumer_key beside the application's key and secret in ~/.ovh.conf,")
 	fmt.Println("which nobody but you should be able to read (chmod 600 ~/.ovh.conf).")
 	return nil
@@ -92,34 +93,12 @@ func await(ctx context.Context, client *http.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	fmt.Print("Waiting ")
-	err := ovhauth.AwaitValidation(ctx, client, time.Second)
+	err := consumerkey.Await(ctx, client, time.Second)
 	fmt.Println()
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("nobody has validated the key within %s; run this again for a new one", patience)
 	}
 	return err
-}
-
-func firstName(ctx context.Context, client *http.Client) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/me", nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return "", err
-	}
-	if err := ovhauth.CheckResponse(resp); err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	var me struct {
-		FirstName string `json:"firstname"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&me); err != nil {
-		return "", fmt.Errorf("reading the answer to GET /me: %w", err)
-	}
-	return me.FirstName, nil
 }
 
 // dots shows that something happens: one dot for each request.

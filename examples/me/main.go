@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"example.com/ovhauth"
+	"example.com/ovhauth/ovhjson"
 	"example.com/ovhauth/ovhtest"
 )
 
@@ -46,25 +46,11 @@ func run(ctx context.Context) error {
 	client := &http.Client{Transport: transport}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/me", nil)
+	me, err := ovhjson.Get[struct{ FirstName string }](ctx, client, "/me")
 	if err != nil {
 		return err
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	if err := ovhauth.CheckResponse(resp); err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	var me struct {
-		Firstname string `json:"firstname"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&me); err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
-	}
-	fmt.Printf("\nWelcome, %s!\n", me.Firstname)
+	fmt.Printf("\nWelcome, %s!\n", me.FirstName)
 	return nil
 }
 

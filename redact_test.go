@@ -1,0 +1,104 @@
+package ovhauth_test
+
+import (
+	"fmt"
+	"html"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"testing"
+
+	"example.com/ovhauth"
+)
+
+// A page that shows the request it rejects does not bring its keys into an error.
+func TestErrorsDoNotRepeatKeys(t *testing.T) {
+	const (
+		ak, ck    = "TDPKJdwZwAQPwKX2", "5mBuy6SUQcRw2ZUxg0cG68BoDKpED4KY"
+		signature = "$1$e9556054b6309771395efa467c22e627407461ad"
+		token     = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"
+		opaque    = "dG9rZW4-b2Y~YW4_YWNjb3VudA=="
+		secret    = "9ufkBmLaTQ9nz5yMUlg79taH0GNnzDjk"
+	)
+	dump := "GET /1.0/me HTTP/1.1\r\nX-Ovh-Application: " + ak + "\r\nx-ovh-consumer: " + ck + "\r\nX-OVH-SIGNATURE: " + signature +
+		"\r\nAuthorization: Bearer " + opaque + "\r\n\r\n"
+	for _, test := range []struct{ name, body string }{
+		{"text", dump},
+		{"HTML", "<html><h1>502 Bad Gateway</h1><pre>" + html.EscapeString(dump) + "</pre></html>"},
+		{"table", "<tr><td>X-Ovh-Consumer</td><td>" + ck + "</td></tr><tr><td>X-Ovh-Signature</td><td>" + html.EscapeString(signature) + "</td></tr><tr><th>Authorization</th><td>Basic " + secret + "</td>"},
+		{"definition list", "<dt>X-Ovh-Application</dt>\n<dd>" + ak + "</dd><dt>Authorization</dt>\n<dd>" + token + "</dd>"},
+		{"CGI", "HTTP_X_OVH_CONSUMER=" + ck + "\nHTTP_AUTHORIZATION=Bearer " + opaque},
+		{"PHP", "Array ( [X-Ovh-Consumer] => " + ck + " [X-Ovh-Signature] => " + signature + " )"},
+		{"Python", `{'X-Ovh-Consumer': '` + ck + `', 'Authorization': 'Bearer ` + opaque + `'}`},
+		{"Go", "map[X-Ovh-Application:[" + ak + "] X-Ovh-Consumer:[" + ck + "] X-Ovh-Signature:[" + signature + "]]"},
+		{"JSON", `{"class":"Server::BadGateway","message":"X-Ovh-Consumer: ` + ck + `, ` + signature + `"}`},
+		{"JSON in JSON", `{"message":"{\"X-Ovh-Consumer\": \"` + ck + `\", \"headers\": [\"` + strings.ReplaceAll(signature, "$", `\u0024`) + `\"]}"}`},
+		{"JSON details", `{"message":"no","details":{"X-Ovh-Consumer":"` + ck + `","request":"Bearer ` + opaque + `","headers":{"X-Ovh-Signature":["` + signature + `"]}}}`},
+		{"JSON code", `{"errorCode":"` + signature + `","class":"Bearer ` + token + `","message":"` + token + `"}`},
+		{"not the form that is expected", `["` + signature + `", {"consumerKey": "` + ck + `", "access_token": "` + opaque + `"}]`},
+		{"a form", "grant_type=client_credentials&client_secret=" + secret + "&scope=all"},
+		{"encoded", "signature=" + url.QueryEscape(signature) + "&authorization=" + url.QueryEscape("Bearer "+opaque)},
+	} {
+		resp := answer(502, test.body)
+		resp.Request = newRequest(t, "GET", "/me", nil)
+		err := ovhauth.CheckResponse(resp)
+		text := fmt.Sprintf("%v %#v", err, err)
+		for _, key := range []string{ak, ck, "e9556054b6309771395efa467c22e627407461ad", token, opaque, strings.TrimRight(opaque, "="), secret} {
+			if strings.Contains(text, key) {
+				t.Errorf("%s: %q is in the error; want it cut out of\n%s", test.name, key, text)
+			}
+		}
+		if !strings.Contains(err.Error(), "[redacted]") {
+			t.Errorf("%s: %v; want [redacted] where keys were", test.name, err)
+		}
+	}
+}
+
+// What only speaks of keys is left alone.
+func TestErrorsKeepTheirWords(t *testing.T) {
+	for _, words := range []string{
+		"This application key is invalid", "This credential does not exist", "Authorization required", "consumer_key is missing",
+		"You must send your application key to request new credentials", "the bearer of this message", "price: 1$ or 2$",
+		"An operation is already running for this service: 6f1d4a3c-0b5e-4b43-8f57-0a8a11d0b0f2. Please retry later.",
+	} {
+		resp := answer(400, `{"message":"`+words+`"}`)
+		if err := ovhauth.CheckResponse(resp); words != "the bearer of this message" && !strings.Contains(err.Error(), words) {
+			t.Errorf("%v; want %q in it", err, words)
+		}
+	}
+}
+
+// A trace of the caller's sees that the headers were written, and none of the keys in them.
+func TestTraceSeesNoKeys(t *testing.T) {
+	for _, keys := range []ovhauth.Credentials{shared, {AccessToken: "hunter2-token"}} {
+		seen, got := map[string][]string{}, false
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+			WroteHeaderField: func(name string, values []string) { seen[name] = values },
+			GotConn:          func(httptrace.GotConnInfo) { got = true },
+		})
+		base := baseFunc(func(r *http.Request) (*http.Response, error) {
+			trace := httptrace.ContextClientTrace(r.Context())
+			for name, values := range r.Header {
+				trace.WroteHeaderField(name, values)
+				trace.WroteHeaderField(strings.ToLower(name), values) // as HTTP/2 writes them
+			}
+			trace.GotConn(httptrace.GotConnInfo{})
+			return answer(200, "{}"), nil
+		})
+		req := newRequest(t, "GET", "/me", nil).WithContext(ctx)
+		req.Header.Set("X-Other", "shown")
+		if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: keys, Base: base}).RoundTrip(req); err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprint(seen)
+		for _, secret := range []string{shared.ApplicationKey, shared.ConsumerKey, "$1$", "hunter2"} {
+			if strings.Contains(text, secret) {
+				t.Errorf("the hook saw %s; want no key in it", text)
+			}
+		}
+		if got != true || seen["X-Other"][0] != "shown" || len(seen) < 4 {
+			t.Errorf("the hooks saw %s, GotConn %v; want every header and hook, other values untouched", text, got)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package ovhauth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"example.com/ovhauth"
+)
+
+// byHost is a Base that has one response for each host, and notes what arrived.
+type byHost struct {
+	responses map[string]*http.Response
+	arrived   []*http.Request
+}
+
+func (b *byHost) RoundTrip(req *http.Request) (*http.Response, error) {
+	b.arrived = append(b.arrived, req)
+	if resp := b.responses[req.URL.Host]; resp != nil {
+		copied := *resp
+		return &copied, nil
+	}
+	return answer(200, "{}"), nil
+}
+
+var otherKeys = ovhauth.Credentials{ApplicationKey: "otherApplication", ApplicationSecret: "otherSecret", ConsumerKey: "otherConsumer"}
+
+// A redirect from the API of one Transport to that of another is followed unsigned: who answers at one does not decide what is done
+// at the other.
+func TestRedirectBetweenStackedTransports(t *testing.T) {
+	for _, test := range []struct {
+		name, url string
+		retry     bool
+	}{
+		{"relative", "/me", false},
+		{"relative, a RetryTransport above", "/me", true},
+		{"absolute", "https://eu.api.ovh.com/1.0/me", false},
+	} {
+		base := &byHost{responses: map[string]*http.Response{
+			"eu.api.ovh.com": answer(307, "", "Location", "https://ca.api.ovh.com/1.0/me/api/credential/1"),
+		}}
+		ca := &ovhauth.Transport{Endpoint: ovhauth.CA, Credentials: otherKeys, Base: base}
+		var stack http.RoundTripper = &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: ca}
+		if test.retry {
+			stack = &ovhauth.RetryTransport{Base: stack}
+		}
+		resp, err := (&http.Client{Transport: stack}).Do(newRequest(t, "DELETE", test.url, nil))
+		if err != nil || len(base.arrived) != 2 {
+			t.Fatalf("%s: %v, %v, %d requests; want the redirect followed", test.name, resp, err, len(base.arrived))
+		}
+		if got := authentication(base.arrived[0].Header); got == nil {
+			t.Errorf("%s: the request to EU went out unsigned, want it signed", test.name)
+		}
+		if got := authentication(base.arrived[1].Header); got != nil {
+			t.Errorf("%s: the redirect to CA carries %v, want nothing", test.name, got)
+		}
+	}
+}
+
+// A relative request that is redirected to a stranger leaves behind what was meant for the API.
+func TestRedirectOfARelativeRequestToAStranger(t *testing.T) {
+	for _, host := range []string{"evil.example", "evil.example.", "sub.eu.api.ovh.com"} {
+		base := &byHost{responses: map[string]*http.Response{
+			"eu.api.ovh.com": answer(302, "", "Location", "https://"+host+"/landing"),
+			host:             answer(302, "", "Location", "https://second.example/landing"),
+		}}
+		client := &http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}}
+		req := newRequest(t, "GET", "/me?secret=query", nil)
+		req.Header.Set("Authorization", "Basic hunter2")
+		req.Header.Set("Cookie", "session=hunter2")
+		req.Header.Set("X-Other", "kept")
+		if resp, err := client.Do(req); err != nil || len(base.arrived) != 3 {
+			t.Fatalf("%s: %v, %v, %d requests; want both redirects followed", host, resp, err, len(base.arrived))
+		}
+		for _, r := range base.arrived[1:] {
+			if text := fmt.Sprint(r.Header); strings.Contains(text, "hunter2") || strings.Contains(text, "secret=query") || authentication(r.Header) != nil {
+				t.Errorf("%s got %s; want no Authorization, Cookie, Referer or key", r.URL, text)
+			}
+			if r.Header.Get("X-Other") != "kept" {
+				t.Errorf("%s got %v; want the caller's other headers", r.URL, r.Header)
+			}
+		}
+	}
+}
+
+// What leads back to the Transport itself is an error that shows the right line, not an endless loop.
+func TestTransportBelowItself(t *testing.T) {
+	old := http.DefaultTransport
+	defer func() { http.DefaultTransport = old }()
+	for _, url := range []string{"/me", "https://eu.api.ovh.com/1.0/me", "https://elsewhere.example/"} {
+		for name, transport := range map[string]http.RoundTripper{
+			"Transport":                 &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared},
+			"RetryTransport, Transport": &ovhauth.RetryTransport{Base: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared}},
+		} {
+			http.DefaultTransport = transport
+			closing := &trackedBody{Reader: strings.NewReader("x")}
+			req := newRequest(t, "PUT", url, nil)
+			req.Body = closing
+			_, err := http.DefaultTransport.RoundTrip(req)
+			if err == nil || !strings.Contains(err.Error(), "http.DefaultTransport = &ovhauth.Transport{Base: http.DefaultTransport}") {
+				t.Errorf("%s, %s: %v; want an error that shows the right line", name, url, err)
+			}
+			if closing.closed == 0 {
+				t.Errorf("%s, %s: the body was not closed", name, url)
+			}
+			http.DefaultClient.CloseIdleConnections()
+		}
+	}
+	// The line that it shows works.
+	base := &byHost{}
+	http.DefaultTransport = base
+	http.DefaultTransport = &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: http.DefaultTransport}
+	if resp, err := http.Get("https://eu.api.ovh.com/1.0/me"); err != nil || resp.StatusCode != 200 || authentication(base.arrived[0].Header) == nil {
+		t.Errorf("%v, %v; want a signed request", resp, err)
+	}
+}
+
+// A request that went out unsigned, as its host is not the endpoint's, is told so when it is rejected.
+func TestUnsignedRejectionNamesBothHosts(t *testing.T) {
+	base := &byHost{responses: map[string]*http.Response{"ca.api.ovh.com": answer(401, `{"message":"You must login first"}`)}}
+	transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}
+	for name, rt := range map[string]http.RoundTripper{"Transport": transport, "RetryTransport": &ovhauth.RetryTransport{Base: transport}} {
+		resp, err := (&http.Client{Transport: rt}).Get("https://ca.api.ovh.com/1.0/me")
+		if err != nil {
+			t.Fatal(err)
+		}
+		base.responses["ca.api.ovh.com"].Body = answer(401, `{"message":"You must login first"}`).Body
+		err = ovhauth.CheckResponse(resp)
+		if s := fmt.Sprint(err); !strings.Contains(s, "ca.api.ovh.com") || !strings.Contains(s, "eu.api.ovh.com") || !strings.Contains(s, "unsigned") {
+			t.Errorf("%s: %v; want both hosts named, and that it went out unsigned", name, err)
+		}
+	}
+	own := &ovhauth.Transport{Endpoint: ovhauth.CA, Credentials: otherKeys, Base: base}
+	resp, err := (&http.Client{Transport: own}).Get("https://ca.api.ovh.com/1.0/me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ovhauth.CheckResponse(resp); err == nil || strings.Contains(err.Error(), "unsigned") {
+		t.Errorf("signed: %v; want nothing said of being unsigned", err)
+	}
+}
+
+// A guest goes out with the application key alone, whichever client marks it.
+func TestGuests(t *testing.T) {
+	failing := ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) { return ovhauth.Credentials{}, errors.New("no vault") })
+	for _, test := range []struct {
+		name     string
+		header   map[string]string
+		provider ovhauth.CredentialProvider
+		want     string // as authentication writes it; "signed" for a signature
+	}{
+		{"not marked", nil, shared, "signed"},
+		{"marked", map[string]string{"X-Ovh-Application": "mine"}, shared, shared.ApplicationKey},
+		{"marked, other spelling", map[string]string{"x-ovh-application": "mine"}, shared, shared.ApplicationKey},
+		{"marked, with a timestamp", map[string]string{"X-Ovh-Application": "mine", "X-Ovh-Timestamp": "1"}, shared, shared.ApplicationKey},
+		{"marked, no keys", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{}, "mine"},
+		{"marked, a token", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{AccessToken: "t"}, "mine"},
+		{"marked, the provider fails", map[string]string{"X-Ovh-Application": "mine"}, failing, "mine"},
+		{"empty", map[string]string{"X-Ovh-Application": ""}, shared, "signed"},
+		{"a consumer key, too", map[string]string{"X-Ovh-Application": "mine", "X-Ovh-Consumer": "c"}, shared, "signed"},
+		{"a signature, too", map[string]string{"X-Ovh-Application": "mine", "x-ovh-signature": "s"}, shared, "signed"},
+		{"a token, too", map[string]string{"X-Ovh-Application": "mine", "Authorization": "Bearer t"}, shared, "signed"},
+	} {
+		base := &recorder{}
+		req := newRequest(t, "POST", "/order/cart", strings.NewReader("{}"))
+		for name, value := range test.header {
+			req.Header[name] = []string{value}
+		}
+		if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: test.provider, Base: base}).RoundTrip(req); err != nil {
+			t.Errorf("%s: %v; want it sent", test.name, err)
+			continue
+		}
+		got := base.last().Header
+		key := got.Get("X-Ovh-Application")
+		if signed := got.Get("X-Ovh-Signature") != ""; signed != (test.want == "signed") || !signed && (key != test.want || len(authentication(got)) != 1) {
+			t.Errorf("%s: sent with %v; want %s", test.name, authentication(got), test.want)
+		}
+	}
+}
+
+// URLs that cannot mean what they say.
+func TestURLsThatAreRejected(t *testing.T) {
+	for url, want := range map[string]string{
+		"//record/1":              "two slashes at the start",
+		"http://eu.api.ovh.com/x": "plain http",
+		"mailto:me":               "no host",
+	} {
+		base := &recorder{}
+		_, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(newRequest(t, "GET", url, nil))
+		if err == nil || !strings.Contains(err.Error(), want) || len(base.requests) != 0 {
+			t.Errorf("%s: %v, %d sent; want an error that says %q, and nothing sent", url, err, len(base.requests), want)
+		}
+	}
+}
