@@ -13,10 +13,9 @@
 // It needs Redis 6 or newer, alone, behind sentinels or as a cluster. Every command is about one key, and the name of every key
 // begins with "ovhauth:". A user of Redis with these permissions is enough:
 //
-//	ACL SETUSER ovhauth on >password resetkeys ~ovhauth:* -@all +eval +get +set +del +pttl +time +hello +client|setinfo
+//	ACL SETUSER ovhauth on >password resetkeys ~ovhauth:* -@all +eval +get +set +del +pttl +time
 //
-// for a cluster, add +cluster|slots +cluster|shards +readonly. Redis 6 knows no permission for a part of CLIENT and CLUSTER: leave
-// out +client|setinfo, and write +cluster.
+// For a cluster, add +cluster|slots +cluster|shards +readonly, or for Redis 6 +cluster +readonly.
 //
 // Neither type needs SHA-1: both work under GODEBUG=fips140=only.
 package redislimit
@@ -78,6 +77,7 @@ var troubles = []struct{ text, means string }{
 	{"LOADING", "it is loading its data"},
 	{"OOM ", "it is out of memory; raise its maxmemory"},
 	{"NOAUTH", "it wants a password; check the client's Username and Password"},
+	{"unauthenticated", "it wants a password; check the client's Username and Password"}, // of a command as long as a script
 	{"WRONGPASS", "it rejects the password; check the client's Username and Password"},
 	{"NOPERM", "it gives no permission; the package's documentation has the ACL that is needed"},
 	{"can't run this command", "it gives no permission; the package's documentation has the ACL that is needed"},
@@ -115,7 +115,7 @@ func isResponse(err error) bool {
 
 // isForbidden reports whether waiting does not help, as somebody has to change a permission.
 func isForbidden(err error) bool {
-	for _, text := range []string{"NOAUTH", "WRONGPASS", "NOPERM", "can't run this command"} {
+	for _, text := range []string{"NOAUTH", "unauthenticated", "WRONGPASS", "NOPERM", "can't run this command"} {
 		if strings.Contains(err.Error(), text) {
 			return true
 		}
