@@ -65,8 +65,8 @@ local function bounded(x, low, high) return math.max(low, math.min(high, x)) end
 
 local function learn(s) -- the probe was not rejected
   local took, granted = s.at - s.since - s.idle, s.from - s.base - s.cost
-  local gap = s.at - s.refused -- for so long the quota may have been back
-  if s.after > 0 then gap = math.min(second, gap) end
+  -- For so long the quota may have been back. Retry-After is in whole seconds.
+  local gap = s.at - s.refused - math.max(0, s.after - second)
   if s.since > 0 and took > 0 and granted > 0 then
     local low, high = (took - gap) / (granted + 1), took / granted
     if s.known == 0 then
@@ -75,7 +75,7 @@ local function learn(s) -- the probe was not rejected
       s.known = bounded(s.known, low, high)
     elseif s.cause == 1 then
       s.streak = 0
-      s.known = bounded(3 / (2 / s.known + 1 / s.pace), low, high)
+      s.known = bounded(2 / (1 / s.known + 1 / s.pace), low, high)
     else
       s.streak = s.streak + 1
       s.known = bounded(s.known / 0.95 ^ (2 ^ math.min(s.streak - 1, 5)), low, high)
@@ -100,7 +100,7 @@ local function advance(s)
   local space = limit
   if s.phase == 2 then
     change(s, s.space)
-    if s.from - s.probe >= 10 and s.since ~= s.probed then -- a new cycle, as the rate was not rejected at once
+    if (s.known == 0 or s.from - s.probe >= 10) and s.since ~= s.probed then -- a new cycle, as the rate was not rejected at once
       s.since, s.base, s.idle, s.cost, s.tries = s.probed, s.probe, s.paced - s.probed, 0, 0
     end
     local x = (now - s.paced - s.flat) / s.scale
