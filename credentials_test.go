@@ -3,6 +3,7 @@ package ovhauth
 import (
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -620,10 +622,10 @@ func TestWhatIsRemembered(t *testing.T) {
 	}
 	invalidate := p.(interface{ Invalidate(Credentials) }).Invalidate
 	if invalidate(Credentials{AccessToken: "another"}); retrieve() != "T" {
-		t.Error("another token's refusal counted")
+		t.Error("the rejection of another token counted")
 	}
 	if invalidate(Credentials{AccessToken: "T"}); retrieve() != "AKCK" {
-		t.Error("a refused token was not looked up again")
+		t.Error("a rejected token was not looked up again")
 	}
 	FileCredentials(EU).(interface{ Invalidate(Credentials) }).Invalidate(Credentials{}) // before the first Retrieve
 }
@@ -680,6 +682,60 @@ func TestNothingPrintsASecret(t *testing.T) {
 	c := Credentials{ApplicationKey: secret, ApplicationSecret: secret, ConsumerKey: secret, AccessToken: secret}
 	if s := printed(c, verbs) + printed(&c, verbs+"p"); leaks(s) {
 		t.Error(s)
+	}
+	text, _ := c.MarshalText()
+	asXML, err := xml.Marshal(c)
+	asKey, keyErr := json.Marshal(map[Credentials]int{c: 1})
+	if s := c.String() + string(text) + string(asXML) + string(asKey); err != nil || keyErr != nil || leaks(s) || strings.Count(s, redacted) != 16 {
+		t.Errorf("%v, %v: %s", err, keyErr, s)
+	}
+	transport := &Transport{Credentials: c, Base: roundTripFunc(func(*http.Request) (*http.Response, error) { return answer(200, "{}"), nil })}
+	retry := &RetryTransport{Base: transport}
+	req, _ := http.NewRequest("GET", "https://eu.api.ovh.com/1.0/me", nil)
+	if _, err := retry.RoundTrip(req); err != nil {
+		t.Fatal(err)
+	}
+	for _, used := range []any{transport, retry} { // by value, which only a mistake prints
+		if s := printed(reflect.ValueOf(used).Elem().Interface(), verbs) + printed(used, verbs+"p"); leaks(s) {
+			t.Errorf("%T: %s", used, s)
+		}
+	}
+}
+
+// The provider says where its credentials were found, and none of them.
+func TestProviderSaysItsSource(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		env    string // OVH_CONSUMER_KEY
+		home   string
+		cwd    string
+		p      CredentialProvider
+		before string
+		want   string
+	}{
+		{name: "environment", env: "CK", p: EnvCredentials(), before: "no credentials yet from the environment", want: "no credentials yet from the environment"},
+		{name: "home", home: keysEU, p: DefaultCredentials(EU), want: "[ovh-eu] of ~/.ovh.conf"},
+		{name: "URL", cwd: strings.Replace(keysEU, "ovh-eu", "https://api.ovh.com/1.0", 1), p: DefaultCredentials(EU), want: "[https://api.ovh.com/1.0] of ./ovh.conf"},
+		{name: "both", env: "CK2", home: keysEU, cwd: "[ovh-eu]\napplication_key = AK2\n", p: DefaultCredentials(EU),
+			want: "the environment, [ovh-eu] of ./ovh.conf, [ovh-eu] of ~/.ovh.conf"},
+		{name: "not needed", home: keysEU, cwd: keysEU, p: FileCredentials(""), before: "no credentials yet from ./ovh.conf, ~/.ovh.conf, ", want: "[ovh-eu] of ./ovh.conf"},
+		{name: "service account", p: ServiceAccount(EU, "my-id", "my-secret"), before: "service account at https://eu.api.ovh.com/1.0", want: "service account at https://eu.api.ovh.com/1.0"},
+		{name: "account of no endpoint", p: ServiceAccount("", "my-id", "my-secret"), want: "service account at the default endpoint"},
+	} {
+		f := isolate(t)
+		t.Setenv("OVH_CONSUMER_KEY", test.env)
+		write(t, f.home, test.home)
+		write(t, f.cwd, test.cwd)
+		if got := fmt.Sprint(test.p); !strings.HasPrefix(got, test.before) {
+			t.Errorf("%s: before it is used it says %q, want %q", test.name, got, test.before)
+		}
+		ctx := through(t.Context(), func(*http.Request) (*http.Response, error) { return answer(200, `{"access_token":"T"}`), nil })
+		if _, err := test.p.Retrieve(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(test.p); got != test.want {
+			t.Errorf("%s: it says %q, want %q", test.name, got, test.want)
+		}
 	}
 }
 
