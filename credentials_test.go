@@ -375,7 +375,7 @@ func TestPathsAreCopied(t *testing.T) {
 	p := FileCredentials(EU, paths...)
 	paths[0] = "absent.conf"
 	if got, err := p.Retrieve(t.Context()); err != nil || got != credentialsEU {
-		t.Error(err)
+		t.Errorf("got %v, %v, want the keys of the first path", got, err)
 	}
 }
 
@@ -507,7 +507,7 @@ func TestQuotesAfterAColon(t *testing.T) {
 	isolate(t)
 	write(t, "ovh.conf", "[ovh-eu]\naccess_token: `T`\n")
 	if got, err := FileCredentials(EU).Retrieve(t.Context()); err != nil || got.AccessToken != "`T`" {
-		t.Errorf("%q, %v", got.AccessToken, err)
+		t.Errorf("got token %q, %v, want it with its quotes", got.AccessToken, err)
 	}
 }
 
@@ -681,13 +681,13 @@ func TestNothingPrintsASecret(t *testing.T) {
 	}
 	c := Credentials{ApplicationKey: secret, ApplicationSecret: secret, ConsumerKey: secret, AccessToken: secret}
 	if s := printed(c, verbs) + printed(&c, verbs+"p"); leaks(s) {
-		t.Error(s)
+		t.Errorf("Credentials: %s", s)
 	}
 	text, _ := c.MarshalText()
 	asXML, err := xml.Marshal(c)
 	asKey, keyErr := json.Marshal(map[Credentials]int{c: 1})
 	if s := c.String() + string(text) + string(asXML) + string(asKey); err != nil || keyErr != nil || leaks(s) || strings.Count(s, redacted) != 16 {
-		t.Errorf("%v, %v: %s", err, keyErr, s)
+		t.Errorf("as text, XML and a key of JSON: %v, %v: %s", err, keyErr, s)
 	}
 	transport := &Transport{Credentials: c, Base: roundTripFunc(func(*http.Request) (*http.Response, error) { return answer(200, "{}"), nil })}
 	retry := &RetryTransport{Base: transport}
@@ -743,7 +743,7 @@ func TestProviderErrorKeepsItsPrefixAndCause(t *testing.T) {
 	cause := errors.New("vault is sealed")
 	_, err := sentBy(t, CredentialFunc(func(context.Context) (Credentials, error) { return Credentials{}, cause }), EU)
 	if !errors.Is(err, cause) || !strings.Contains(err.Error(), "ovhauth: credentials: vault is sealed") {
-		t.Error(err)
+		t.Errorf("got %v, want the provider's error, with the prefix", err)
 	}
 }
 
@@ -755,7 +755,7 @@ func TestFileCredentialsLeavesTheEnvironmentAlone(t *testing.T) {
 	}
 	write(t, f.home, section("ovh-eu", map[string]string{"application_key": "file", "application_secret": "file", "consumer_key": "file"}))
 	if c, err := FileCredentials(EU).Retrieve(t.Context()); err != nil || c.ApplicationKey != "file" {
-		t.Errorf("%q, %v", c.ApplicationKey, err)
+		t.Errorf("got application key %q, %v, want that of the file", c.ApplicationKey, err)
 	}
 }
 
@@ -771,7 +771,7 @@ func TestTransportTakesTheEndpointOfItsFiles(t *testing.T) {
 	})}
 	req, _ := http.NewRequest("GET", "/me", nil)
 	if _, err := transport.RoundTrip(req); err != nil {
-		t.Error(err)
+		t.Errorf("GET /me: %v", err)
 	}
 }
 
@@ -781,7 +781,7 @@ func TestHomeIsNoDirectory(t *testing.T) {
 	t.Setenv("HOME", os.DevNull)
 	write(t, f.etc, section("ovh-eu", map[string]string{"access_token": "etc"}))
 	if c, err := DefaultCredentials(EU).Retrieve(t.Context()); err != nil || c.AccessToken != "etc" {
-		t.Errorf("%q, %v", c.AccessToken, err)
+		t.Errorf("got token %q, %v, want that of the system's file", c.AccessToken, err)
 	}
 }
 
@@ -807,7 +807,7 @@ func TestByteOrderMark(t *testing.T) {
 func TestBlankToken(t *testing.T) {
 	c, err := Credentials{ApplicationKey: "a", ApplicationSecret: "s", ConsumerKey: "c", AccessToken: " \n"}.usable(t.Context(), everything, nil)
 	if err != nil || c.AccessToken != "" {
-		t.Errorf("%q, %v", c.AccessToken, err)
+		t.Errorf("got token %q, %v, want none", c.AccessToken, err)
 	}
 }
 
@@ -820,6 +820,6 @@ func TestOwnPortIsTheSameEndpoint(t *testing.T) {
 	t.Setenv("OVH_ENDPOINT", "https://eu.api.ovh.com:443/1.0")
 	t.Setenv("OVH_ACCESS_TOKEN", "env")
 	if c, err := DefaultCredentials(EU).Retrieve(t.Context()); err != nil || c.AccessToken != "env" {
-		t.Errorf("%q, %v", c.AccessToken, err)
+		t.Errorf("got token %q, %v, want that of the environment", c.AccessToken, err)
 	}
 }
