@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -468,5 +470,57 @@ func TestHashingEndsWithTheContext(t *testing.T) {
 	})}).RoundTrip(req)
 	if err != context.Canceled || len(base.requests) != 0 {
 		t.Errorf("got %v, %d requests sent; want context.Canceled and none", err, len(base.requests))
+	}
+}
+
+// Memory follows the bytes that arrive, not the length that was announced.
+func TestMemoryFollowsWhatArrives(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates memory of its own")
+	}
+	transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}
+	var err error
+	n := allocated(func() {
+		for range 40 {
+			req := newRequest(t, "PUT", "/me", io.MultiReader(strings.NewReader("x"), readerFunc(func([]byte) (int, error) { return 0, io.ErrUnexpectedEOF })))
+			req.ContentLength = 32 << 20
+			_, err = transport.RoundTrip(req)
+		}
+	})
+	if err != io.ErrUnexpectedEOF || n > 4<<20 {
+		t.Errorf("%v; 40 uploads of one byte took %d KiB, want at most 4096", err, n>>10)
+	}
+}
+
+// A body that is kept for a second attempt is the same bytes, however far the first one got.
+func TestReplayOfAPartlyReadBody(t *testing.T) {
+	const text = "0123456789"
+	for _, getBody := range []bool{false, true} {
+		for _, first := range []int{0, 4, len(text), len(text) + 1} { // bytes that the first attempt reads
+			var sent []string
+			base := baseFunc(func(r *http.Request) (*http.Response, error) {
+				if len(sent) == 0 {
+					b := make([]byte, first)
+					n, _ := io.ReadFull(r.Body, b)
+					sent = append(sent, string(b[:n]))
+					return answer(401, "{}"), nil
+				}
+				b, err := io.ReadAll(r.Body)
+				sent = append(sent, string(b))
+				return answer(200, "{}"), err
+			})
+			opened := &openings{text: text}
+			req := newRequest(t, "POST", "/me", nil)
+			req.Body, _ = opened.open()
+			if getBody {
+				req.GetBody = opened.open
+			}
+			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: &tokens{next: []string{"old", "new"}}, Base: base}
+			resp, err := transport.RoundTrip(req)
+			if err != nil || resp.StatusCode != 200 || !slices.Equal(sent, []string{text[:min(first, len(text))], text}) {
+				t.Errorf("GetBody %v, %d bytes read: %v, %v, sent %q; want all of it the second time", getBody, first, resp, err, sent)
+			}
+			opened.check(t, fmt.Sprintf("GetBody %v, %d bytes read", getBody, first))
+		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 
 	"example.com/ovhauth"
 	"example.com/ovhauth/ovhtest"
@@ -103,56 +102,4 @@ func ExampleServiceAccountAt() {
 	resp.Body.Close()
 	fmt.Println(resp.Status)
 	// Output: 200 OK
-}
-
-// vault gives out credentials from a store of secrets. It keeps what it has read until the API rejects it.
-type vault struct {
-	read func(context.Context) (ovhauth.Credentials, error) // asks the store, and returns when the context ends
-	kept atomic.Pointer[ovhauth.Credentials]
-}
-
-func (v *vault) Retrieve(ctx context.Context) (ovhauth.Credentials, error) {
-	if kept := v.kept.Load(); kept != nil {
-		return *kept, nil
-	}
-	keys, err := v.read(ctx)
-	if err == nil {
-		v.kept.Store(&keys)
-	}
-	return keys, err
-}
-
-// Invalidate forgets rejected, unless newer keys were read meanwhile.
-func (v *vault) Invalidate(rejected ovhauth.Credentials) {
-	if kept := v.kept.Load(); kept != nil && *kept == rejected {
-		v.kept.CompareAndSwap(kept, nil)
-	}
-}
-
-// A provider over a store of secrets that rotates them. The request that finds the old keys rejected is sent once more with the
-// new ones.
-func ExampleCredentialProvider() {
-	server := ovhtest.NewServer() // in place of the real API
-	defer server.Close()
-	stored := server.NewKey() // in place of a real store
-	provider := &vault{read: func(context.Context) (ovhauth.Credentials, error) { return stored, nil }}
-
-	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: server.Endpoint(), Credentials: provider}}
-	for range 2 {
-		resp, err := client.Get("/me")
-		if err != nil {
-			log.Fatal(err)
-		}
-		resp.Body.Close()
-		fmt.Println(resp.Status)
-
-		old := stored
-		stored = server.NewKey() // the store rotates
-		server.Revoke(old.ConsumerKey)
-	}
-	fmt.Println(len(server.Exchanges()), "requests")
-	// Output:
-	// 200 OK
-	// 200 OK
-	// 3 requests
 }

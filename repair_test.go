@@ -628,3 +628,199 @@ func TestRepairLiteralToken(t *testing.T) {
 		t.Errorf("got %v, %v after %d", resp, err, sent)
 	}
 }
+
+// A Date that is far off is a suspicion. The API's own time clears it, for ten minutes, or confirms it.
+func TestRightClockIsNotMovedByADate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var events []ovhauth.Event
+		clock := &ovhauth.ServerClock{}
+		frontEnd := func(s *skewed, req *http.Request, _ int) *http.Response {
+			if s.wrong(req) {
+				return answer(400, timeOut)
+			}
+			return answer(403, `{"message":"This call has not been granted"}`, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+		}
+		api := &skewed{refuse: frontEnd}
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api,
+			OnEvent: func(_ context.Context, e ovhauth.Event) { events = append(events, e) }}
+		get := func() int {
+			resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			return resp.StatusCode
+		}
+		for i := range 3 {
+			if status := get(); status != 403 || len(api.sent) != i+1 || api.asked != 1 || clock.Offset() != 0 {
+				t.Fatalf("call %d: %d, %d requests, /auth/time asked %d times, clock moved by %v; want a 403, one request a call, asked once, not moved",
+					i+1, status, len(api.sent), api.asked, clock.Offset())
+			}
+		}
+		time.Sleep(10*time.Minute + time.Second)
+		if get(); api.asked != 2 {
+			t.Errorf("/auth/time asked %d times after ten minutes, want 2", api.asked)
+		}
+		if len(events) != 0 {
+			t.Errorf("events %v, want none", events)
+		}
+	})
+}
+
+// If the API cannot be asked, a suspicion moves nothing, and is raised again.
+func TestSuspicionThatCannotBeChecked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock, asked := &ovhauth.ServerClock{}, 0
+		base := baseFunc(func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "/auth/time") {
+				asked++
+				return answer(503, ""), nil
+			}
+			return answer(403, "{}", "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
+		})
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: base}
+		for range 2 {
+			resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil))
+			if err != nil || resp.StatusCode != 403 || clock.Offset() != 0 {
+				t.Errorf("got %v, %v, clock moved by %v; want the 403, and no move", resp, err, clock.Offset())
+			}
+		}
+		if asked != 2 {
+			t.Errorf("/auth/time asked %d times, want each time", asked)
+		}
+	})
+}
+
+// QUERY_TIME_OUT is proof that the clock is wrong. A Date that agrees with the clock, or that misleads it, gives way to /auth/time.
+func TestDateThatLies(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		date    time.Duration // of the rejections, before the local clock
+		status  int           // of the first call
+		sent    int           // requests of the first call
+		reasons []string
+	}{
+		{"agrees with the wrong clock", 0, 200, 2, []string{"query time out"}},
+		{"misleads it", time.Hour, 400, 2, []string{"query time out", "date was wrong"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var reasons []string
+			clock := &ovhauth.ServerClock{}
+			api := &skewed{ahead: 10 * time.Minute, refuse: func(s *skewed, req *http.Request, _ int) *http.Response {
+				if !s.wrong(req) {
+					return nil
+				}
+				return answer(400, timeOut, "Date", time.Now().Add(-test.date).UTC().Format(http.TimeFormat))
+			}}
+			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api,
+				OnEvent: func(_ context.Context, e ovhauth.Event) { reasons = append(reasons, e.Reason) }}
+			resp, err := transport.RoundTrip(newRequest(t, "POST", "/me", strings.NewReader("x")))
+			if err != nil || resp.StatusCode != test.status || len(api.sent) != test.sent || api.asked != 1 {
+				t.Fatalf("%s: %v, %v, %d requests, /auth/time asked %d times; want %d, %d, once", test.name, resp, err, len(api.sent), api.asked, test.status, test.sent)
+			}
+			if off := (clock.Offset() - 10*time.Minute).Abs(); off > 2*time.Second {
+				t.Errorf("%s: the clock is off by %v; want it right for the calls to come", test.name, off)
+			}
+			if resp, err := transport.RoundTrip(newRequest(t, "POST", "/me", strings.NewReader("x"))); err != nil || resp.StatusCode != 200 || len(api.sent) != test.sent+1 {
+				t.Errorf("%s: then %v, %v after %d requests; want 200 at once", test.name, resp, err, len(api.sent)-test.sent)
+			}
+			if !slices.Equal(reasons, test.reasons) {
+				t.Errorf("%s: events for %q, want %q", test.name, reasons, test.reasons)
+			}
+		})
+	}
+}
+
+// With one connection to a host, the time can only be asked for when the rejection has been read.
+func TestRepairOverOneConnection(t *testing.T) {
+	for name, size := range map[string]int{"short": 100, "as long as is read": 15 << 10, "too long": 20 << 10} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var at int64
+			fmt.Sscan(r.Header.Get("X-Ovh-Timestamp"), &at)
+			switch {
+			case r.URL.Path == "/auth/time":
+				fmt.Fprint(w, time.Now().Add(time.Hour).Unix())
+			case time.Until(time.Unix(at, 0)) < 59*time.Minute:
+				w.Header()["Date"] = nil
+				w.WriteHeader(400)
+				fmt.Fprint(w, `{"errorCode":"QUERY_TIME_OUT","message":"Query out of time"}`+strings.Repeat(" ", size))
+				w.(http.Flusher).Flush()
+			}
+		}))
+		one := server.Client().Transport.(*http.Transport).Clone()
+		one.MaxConnsPerHost = 1
+		transport := &ovhauth.Transport{Endpoint: ovhauth.Endpoint(server.URL), Credentials: shared, Base: one}
+		resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil))
+		want := 200
+		if size > 16<<10 {
+			want = 400 // passed on whole
+		}
+		if err != nil || resp.StatusCode != want {
+			t.Fatalf("%s: %v, %v; want a %d", name, resp, err, want)
+		}
+		if body, err := io.ReadAll(resp.Body); err != nil || want == 400 && len(body) < size {
+			t.Errorf("%s: read %d bytes, %v; want all of it", name, len(body), err)
+		}
+		resp.Body.Close()
+		one.CloseIdleConnections()
+		server.Close()
+	}
+}
+
+// Keys that were replaced since they were read are replaced in the request, too.
+func TestRejectedKeysAreReplaced(t *testing.T) {
+	for name, rejection := range map[string]string{
+		"INVALID_KEY":        `{"errorCode":"INVALID_KEY","message":"This application key is invalid"}`,
+		"NOT_CREDENTIAL":     `{"errorCode":"NOT_CREDENTIAL","message":"This credential does not exist"}`,
+		"INVALID_CREDENTIAL": badKey,
+		"INVALID_SIGNATURE":  `{"errorCode":"INVALID_SIGNATURE","message":"Invalid signature"}`,
+	} {
+		for _, test := range []struct {
+			name string
+			next []ovhauth.Credentials
+			sent int
+			want int
+		}{
+			{"others", []ovhauth.Credentials{shared, otherKeys}, 2, 200},
+			{"the same", []ovhauth.Credentials{shared, shared}, 1, 403},
+			{"the same with another expiry", []ovhauth.Credentials{shared, func() ovhauth.Credentials { c := shared; c.Expires = time.Unix(1, 0); return c }()}, 1, 403},
+			{"others that are rejected, too", []ovhauth.Credentials{shared, {ApplicationKey: "a", ApplicationSecret: "b", ConsumerKey: "c"}, otherKeys}, 2, 403},
+		} {
+			var events []ovhauth.Event
+			sent := 0
+			base := baseFunc(func(r *http.Request) (*http.Response, error) {
+				sent++
+				if b, _ := io.ReadAll(r.Body); string(b) != "body" {
+					t.Errorf("%s, %s: sent with body %q", name, test.name, b)
+				}
+				if r.Header.Get("X-Ovh-Consumer") == otherKeys.ConsumerKey {
+					return answer(200, "{}"), nil
+				}
+				return answer(403, rejection), nil
+			})
+			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: &rotating{next: test.next}, Base: base,
+				OnEvent: func(_ context.Context, e ovhauth.Event) { events = append(events, e) }}
+			resp, err := transport.RoundTrip(newRequest(t, "POST", "/me", struct{ io.Reader }{strings.NewReader("body")}))
+			if err != nil || resp.StatusCode != test.want || sent != test.sent {
+				t.Errorf("%s, %s: %v, %v, sent %d times; want %d after %d", name, test.name, resp, err, sent, test.want, test.sent)
+			}
+			if body, err := io.ReadAll(resp.Body); err != nil || test.want == 403 && string(body) != rejection {
+				t.Errorf("%s, %s: the response is %q, %v; want it whole", name, test.name, body, err)
+			}
+			if replaced := len(events) == 1 && events[0].Kind == ovhauth.EventCredentialsReplaced && events[0].Reason == ovhauth.ReasonKeysRejected; replaced != (test.sent == 2) {
+				t.Errorf("%s, %s: events %v; want one if keys were replaced", name, test.name, events)
+			}
+		}
+	}
+}
+
+// rotating is a provider that has others when what it gave was rejected.
+type rotating struct{ next []ovhauth.Credentials }
+
+func (r *rotating) Retrieve(context.Context) (ovhauth.Credentials, error) { return r.next[0], nil }
+
+func (r *rotating) Invalidate(c ovhauth.Credentials) {
+	if c == r.next[0] && len(r.next) > 1 {
+		r.next = r.next[1:]
+	}
+}

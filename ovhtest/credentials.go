@@ -2,6 +2,7 @@ package ovhtest
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"example.com/ovhauth"
@@ -17,11 +18,6 @@ type application struct {
 	secret      string
 }
 
-type rule struct {
-	Method string `json:"method"`
-	Path   string `json:"path"`
-}
-
 // The states of a consumer key.
 const (
 	pending   = "pendingValidation"
@@ -32,15 +28,15 @@ const (
 
 // A credential is what the API shows of a consumer key.
 type credential struct {
-	ID            int64      `json:"credentialId"`
-	ApplicationID int64      `json:"applicationId"`
-	Status        string     `json:"status"`
-	Rules         []rule     `json:"rules"`
-	Creation      time.Time  `json:"creation"`
-	Expiration    *time.Time `json:"expiration"`
-	LastUse       *time.Time `json:"lastUse"`
-	AllowedIPs    []string   `json:"allowedIPs"`
-	OVHSupport    bool       `json:"ovhSupport"`
+	ID            int64              `json:"credentialId"`
+	ApplicationID int64              `json:"applicationId"`
+	Status        string             `json:"status"`
+	Rules         []consumerkey.Rule `json:"rules"`
+	Creation      time.Time          `json:"creation"`
+	Expiration    *time.Time         `json:"expiration"`
+	LastUse       *time.Time         `json:"lastUse"`
+	AllowedIPs    []string           `json:"allowedIPs"`
+	OVHSupport    bool               `json:"ovhSupport"`
 }
 
 type key struct {
@@ -65,6 +61,11 @@ func (k *key) credentials() ovhauth.Credentials {
 }
 
 const tokenLife = 3599 * time.Second
+
+type serviceAccount struct {
+	secret string
+	rules  []consumerkey.Rule
+}
 
 // A token is a bearer token of a service account.
 type token struct {
@@ -95,22 +96,22 @@ func (s *Server) newApplication(now time.Time) *key {
 // NewKey adds a validated consumer key of the first application. Without rules it may call everything. A rule's path may
 // contain *, which stands for any run of characters; HEAD and OPTIONS need a rule for GET, and PATCH one for PUT.
 func (s *Server) NewKey(rules ...consumerkey.Rule) ovhauth.Credentials {
-	granted := fullAccess
-	if len(rules) > 0 {
-		granted = nil
-	}
-	for _, r := range rules {
-		granted = append(granted, rule(r))
-	}
 	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.newKey(s.first.app, granted, validated, now).credentials()
+	return s.newKey(s.first.app, orFullAccess(rules), validated, now).credentials()
 }
 
-var fullAccess = []rule{{"GET", "/*"}, {"POST", "/*"}, {"PUT", "/*"}, {"DELETE", "/*"}}
+var fullAccess = consumerkey.ReadWrite("/")
 
-func (s *Server) newKey(app *application, rules []rule, status string, now time.Time) *key {
+func orFullAccess(rules []consumerkey.Rule) []consumerkey.Rule {
+	if len(rules) == 0 {
+		return fullAccess
+	}
+	return slices.Clone(rules)
+}
+
+func (s *Server) newKey(app *application, rules []consumerkey.Rule, status string, now time.Time) *key {
 	k := &key{
 		credential: credential{
 			ID:            s.nextID(),
@@ -132,12 +133,26 @@ func (s *Server) nextID() int64 {
 	return s.lastID
 }
 
-// NewServiceAccount adds an OAuth2 client, for the token endpoint at the host's root, /auth/oauth2/token. Its tokens may
-// call everything, and live 3599 s by the server's clock.
-func (s *Server) NewServiceAccount() (clientID, clientSecret string) {
+// NewServiceAccount adds an OAuth2 client, for the token endpoint at the host's root, /auth/oauth2/token. Its tokens live 3599 s by
+// the server's clock. Rules stand for the IAM policies of a real account, and are read as those of NewKey: without rules its tokens
+// may call everything, and what they may not call is 403 "User not granted for this request".
+func (s *Server) NewServiceAccount(rules ...consumerkey.Rule) (clientID, clientSecret string) {
 	clientID, clientSecret = "EU."+random(16), random(32)
-	s.locked(func() { s.secrets[clientID] = clientSecret })
+	s.locked(func() { s.services[clientID] = &serviceAccount{clientSecret, orFullAccess(rules)} })
 	return clientID, clientSecret
+}
+
+// RotateSecret gives a service account another secret. The old one is rejected from then on; tokens that it fetched stay valid. It
+// panics if there is no such account.
+func (s *Server) RotateSecret(clientID string) (clientSecret string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	account := s.services[clientID]
+	if account == nil {
+		panic("ovhtest: there is no such service account")
+	}
+	account.secret = random(32)
+	return account.secret
 }
 
 // Validate makes a consumer key valid, whatever its state, without expiration. It panics if there is no such key, as do
@@ -177,7 +192,7 @@ func (s *Server) Revoke(consumerKey string) {
 	s.locked(func() { delete(s.keys, consumerKey) })
 }
 
-// RevokeTokens ends every bearer token given so far: they are answered 401.
+// RevokeTokens ends every bearer token given so far: the response to each is 401.
 func (s *Server) RevokeTokens() {
 	s.locked(func() { clear(s.tokens) })
 }

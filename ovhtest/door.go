@@ -14,14 +14,17 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"example.com/ovhauth/consumerkey"
 )
 
-const maxBody = 64 << 20 // bytes; a larger request body is answered 413
+const maxBody = 64 << 20 // bytes; a larger request body gets a 413
 
 // A call is a request on its way through the server.
 type call struct {
 	exchange *Exchange
 	now      time.Time
+	header   http.Header // of the response
 	caller
 }
 
@@ -31,13 +34,14 @@ type caller struct {
 	consumerKey string
 	key         *key // nil before admit, and for a service account
 	clientID    string
+	service     *serviceAccount
 }
 
 type callKey struct{}
 
 func callOf(r *http.Request) *call { return r.Context().Value(callKey{}).(*call) }
 
-// serve receives a request and lets its fault happen, at the fault's place around answer.
+// serve receives a request and lets its fault happen, at the fault's place around respond.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	c := &call{exchange: s.arrived(r)}
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
@@ -58,58 +62,58 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	f.wait(r)
 
-	out := &recorder{w, s, c.exchange}
+	out := &recorder{ResponseWriter: w, s: s, x: c.exchange}
 	if f.Cut == 0 {
-		s.answer(out, r, f, tooLarge != nil)
+		s.respond(out, r, f, tooLarge != nil)
 		out.record(http.StatusOK) // that of a handler that wrote nothing
 		return
 	}
 	whole := httptest.NewRecorder()
-	s.answer(whole, r, f, tooLarge != nil)
+	s.respond(&recorder{ResponseWriter: whole, s: s, x: c.exchange, unsent: true}, r, f, tooLarge != nil)
 	if f.Cut == CutMidAnswer && r.Method != http.MethodHead {
 		sendHalf(out, whole)
 	}
 	reset(r)
 }
 
-// answer is the door, and what is behind it.
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, f Fault, tooLarge bool) {
+// respond is the door, and what is behind it.
+func (s *Server) respond(w http.ResponseWriter, r *http.Request, f Fault, tooLarge bool) {
 	c := callOf(r)
 	c.now = s.now()
 	s.setHeader(w.Header(), c.now)
 	if tooLarge {
-		s.refuse(w, c, errTooLarge)
+		s.reject(w, c.exchange, errTooLarge)
 		return
 	}
-	var refusal *apiError
-	c.caller, refusal = s.identify(r, c.exchange.Body, c.now)
-	s.locked(func() { c.exchange.Verified = refusal == nil })
+	c.header = w.Header()
+	var rejection *apiError
+	c.caller, rejection = s.identify(r, c.exchange, c.now)
 	if f.Status != 0 {
-		f.answer(w)
+		f.respond(w)
 		return
 	}
-	mux, match, open := s.find(r)
+	mux, match, access := s.find(r)
 	switch {
 	case s.overLimit(w.Header(), c.now):
-		refusal = errTooMany
-	case open:
-		refusal = nil
-	case refusal == nil:
-		refusal = s.admit(c, r)
+		rejection = errTooMany
+	case access == open, access == guest && isGuest(r):
+		rejection = nil
+	case rejection == nil:
+		rejection = s.admit(c, r)
 	}
-	if refusal == nil && mux == nil {
-		refusal = errNoRoute
+	if rejection == nil && mux == nil {
+		rejection = errNoRoute
 	}
-	if refusal != nil {
-		s.refuse(w, c, refusal)
+	if rejection != nil {
+		s.reject(w, c.exchange, rejection)
 		return
 	}
 	s.locked(func() { c.exchange.Executed = true })
 	mux.ServeHTTP(w, match)
 }
 
-// identify verifies the signature or the bearer token of r.
-func (s *Server) identify(r *http.Request, body []byte, now time.Time) (caller, *apiError) {
+// identify verifies the signature or the bearer token of r, and notes in x whether it is valid.
+func (s *Server) identify(r *http.Request, x *Exchange, now time.Time) (caller, *apiError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
@@ -117,7 +121,8 @@ func (s *Server) identify(r *http.Request, body []byte, now time.Time) (caller, 
 		if !ok || !now.Before(t.expires) {
 			return caller{}, errLogin
 		}
-		return caller{clientID: t.clientID}, nil
+		x.Verified = true
+		return caller{clientID: t.clientID, service: s.services[t.clientID]}, nil
 	}
 	signature := r.Header.Get("X-Ovh-Signature")
 	if signature == "" {
@@ -128,33 +133,45 @@ func (s *Server) identify(r *http.Request, body []byte, now time.Time) (caller, 
 		return caller{}, errInvalidKey
 	}
 	timestamp := r.Header.Get("X-Ovh-Timestamp")
-	seconds, err := strconv.ParseInt(timestamp, 10, 64)
-	if err != nil || now.Truncate(time.Second).Sub(time.Unix(seconds, 0)).Abs() > s.tolerance {
+	seconds, err := strconv.ParseUint(timestamp, 10, 63) // without a sign
+	if err != nil || now.Truncate(time.Second).Sub(time.Unix(int64(seconds), 0)).Abs() > s.tolerance {
 		return caller{}, errQueryTimeOut
 	}
-	consumerKey, url := r.Header.Get("X-Ovh-Consumer"), signedURL(r)
-	sum := sha1.Sum([]byte(strings.Join([]string{app.secret, consumerKey, r.Method, url, string(body), timestamp}, "+")))
-	if signature != fmt.Sprintf("$1$%x", sum) || consumerKey == "" {
-		return caller{}, errInvalidSignature
+	consumerKey := r.Header.Get("X-Ovh-Consumer")
+	for _, url := range signedURLs(r) {
+		sum := sha1.Sum([]byte(strings.Join([]string{app.secret, consumerKey, r.Method, url, string(x.Body), timestamp}, "+")))
+		if signature == fmt.Sprintf("$1$%x", sum) && consumerKey != "" {
+			x.URL, x.Verified = url, true
+			return caller{app: app, consumerKey: consumerKey}, nil
+		}
 	}
-	return caller{app: app, consumerKey: consumerKey}, nil
+	return caller{}, errInvalidSignature
 }
 
-// signedURL is the URL that a client signs: scheme, host and request target. To a proxy the request line names all three.
-func signedURL(r *http.Request) string {
-	if strings.HasPrefix(r.RequestURI, "http://") {
-		return r.RequestURI
+// signedURLs returns the URLs that a client may have signed: scheme, host and request target. Of a request that came without TLS
+// it may be either scheme, as TLS may have ended in front of the server. To a proxy the request line names all three.
+func signedURLs(r *http.Request) []string {
+	secure, plain := "https://"+r.Host+r.RequestURI, "http://"+r.Host+r.RequestURI
+	switch {
+	case strings.HasPrefix(r.RequestURI, "http://"):
+		return []string{r.RequestURI}
+	case r.TLS != nil, r.Header.Get("X-Forwarded-Proto") == "https":
+		return []string{secure}
+	default:
+		return []string{plain, secure}
 	}
-	return "http://" + r.Host + r.RequestURI
 }
 
 // admit decides whether the caller, known to be who it says, may make this call.
 func (s *Server) admit(c *call, r *http.Request) *apiError {
-	if c.clientID != "" {
-		return nil
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c.service != nil {
+		if !granted(c.service.rules, r.Method, apiPath(r)) {
+			return notGrantedByIAM(r)
+		}
+		return nil
+	}
 	k := s.keys[c.consumerKey]
 	switch from, _ := netip.ParseAddrPort(r.RemoteAddr); {
 	case k == nil || k.app != c.app:
@@ -171,14 +188,14 @@ func (s *Server) admit(c *call, r *http.Request) *apiError {
 	return nil
 }
 
-func granted(rules []rule, method, path string) bool {
+func granted(rules []consumerkey.Rule, method, path string) bool {
 	switch method {
 	case http.MethodHead, http.MethodOptions:
 		method = http.MethodGet
 	case http.MethodPatch:
 		method = http.MethodPut
 	}
-	return strings.HasPrefix(path, "/auth/") || slices.ContainsFunc(rules, func(r rule) bool {
+	return strings.HasPrefix(path, "/auth/") || slices.ContainsFunc(rules, func(r consumerkey.Rule) bool {
 		return r.Method == method && covers(r.Path, path)
 	})
 }
@@ -197,53 +214,6 @@ func covers(pattern, path string) bool {
 		}
 	}
 	return strings.HasSuffix(rest, parts[last])
-}
-
-type route struct {
-	http.Handler
-	open bool // to everybody
-}
-
-// mount makes a pattern that is relative to the base one of mux.
-func mount(mux *http.ServeMux, pattern string, h route) {
-	before, path, ok := strings.Cut(pattern, "/")
-	if !ok || strings.HasPrefix(path, "v2/") {
-		mux.Handle(pattern, h)
-		return
-	}
-	mux.Handle(before+"/1.0/"+path, h)
-	mux.Handle(before+"/v1/"+path, h)
-}
-
-// find looks for the route of r, a second time without a trailing slash. It returns the mux that has it and the request
-// to give that mux. The redirects and the 405 of ServeMux count as nothing found.
-func (s *Server) find(r *http.Request) (mux *http.ServeMux, match *http.Request, open bool) {
-	tries := []*http.Request{r}
-	if strings.HasSuffix(r.URL.EscapedPath(), "/") {
-		trimmed, u := *r, *r.URL
-		u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
-		trimmed.URL = &u
-		tries = append(tries, &trimmed)
-	}
-	for _, match := range tries {
-		h, _ := s.served.Handler(match)
-		own, ok := h.(route)
-		if ok && own.open {
-			return s.served, match, true
-		}
-		if h, _ := s.added.Handler(match); isRoute(h) {
-			return s.added, match, false
-		}
-		if ok {
-			return s.served, match, false
-		}
-	}
-	return nil, nil, false
-}
-
-func isRoute(h http.Handler) bool {
-	_, ok := h.(route)
-	return ok
 }
 
 type rateLimit struct {

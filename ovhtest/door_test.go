@@ -73,6 +73,7 @@ func TestDoor(t *testing.T) {
 		{"31 s behind", get(keys, now.Add(-31*time.Second)), "QUERY_TIME_OUT"},
 		{"31 s ahead", get(wrongSecret, now.Add(31*time.Second)), "QUERY_TIME_OUT"},
 		{"no number", resigned("GET /1.0/me", "GET", "/1.0/me", "", "now"), "QUERY_TIME_OUT"},
+		{"a sign", resigned("GET /1.0/me", "GET", "/1.0/me", "", "+"+ts), "QUERY_TIME_OUT"},
 		{"no timestamp", resigned("GET /1.0/me", "GET", "/1.0/me", "", ""), "QUERY_TIME_OUT"},
 		{"wrong secret", get(wrongSecret, now), "INVALID_SIGNATURE"},
 		{"other method", resigned("GET /1.0/me", "PUT", "/1.0/me", "", ts), "INVALID_SIGNATURE"},
@@ -163,9 +164,9 @@ func TestErrorAnswers(t *testing.T) {
 		{func() *http.Request { return signed(t, s, keys, "GET", "/1.0/nothing", "") }, 404,
 			`{"class":"Client::NotFound","message":"Got an invalid (or empty) URL"}`,
 			`{"class":"Client::NotFound","message":"Got an invalid (or empty) URL"}`},
-		{func() *http.Request { return plain(t, s, "POST", "/1.0/auth/credential", "{}") }, 403,
-			`{"class":"Client::Forbidden","message":"Invalid application key"}`,
-			`{"class":"Client::Forbidden","message":"Invalid application key"}`},
+		{func() *http.Request { return plain(t, s, "POST", "/1.0/auth/credential", "{}") }, 401,
+			`{"class":"Client::Unauthorized","message":"You must send your application key to request new credentials"}`,
+			`{"class":"Client::Unauthorized","message":"You must send your application key to request new credentials"}`},
 	} {
 		for dialect, want := range []string{ovhtest.ErrorCodes: test.codes, ovhtest.Classes: test.classes} {
 			s.SetDialect(ovhtest.Dialect(dialect))

@@ -1,13 +1,14 @@
 package ovhtest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 )
 
-// Dialect is one of the two forms that the API gives its error answers.
+// Dialect is one of the two forms that the API gives its errors.
 type Dialect int
 
 const (
@@ -22,32 +23,49 @@ type apiError struct {
 	status  int
 	code    string // "": none is known
 	message string
+	class   string            // "": that of the status
+	details map[string]string // of the newer form alone
 }
 
 var (
-	errLogin             = &apiError{401, "", "You must login first"}
-	errInvalidKey        = &apiError{403, "INVALID_KEY", "This application key is invalid"}
-	errQueryTimeOut      = &apiError{400, "QUERY_TIME_OUT", "Query out of time"}
-	errInvalidSignature  = &apiError{400, "INVALID_SIGNATURE", "Invalid signature"}
-	errNotCredential     = &apiError{403, "NOT_CREDENTIAL", "This credential does not exist"}
-	errInvalidCredential = &apiError{403, "INVALID_CREDENTIAL", "This credential is not valid"}
-	errForbiddenIP       = &apiError{403, "FORBIDDEN", "This call is forbidden from your IP address"}
-	errNotGranted        = &apiError{403, "NOT_GRANTED_CALL", "This call has not been granted"}
-	errApplicationKey    = &apiError{403, "", "Invalid application key"}
-	errNoRoute           = &apiError{404, "", "Got an invalid (or empty) URL"}
-	errTooLarge          = &apiError{413, "", "Request entity too large"}
-	errTooMany           = &apiError{429, "TOO_MANY_REQUESTS", "Too many requests"}
-	errInvalidJSON       = &apiError{400, "", "Invalid JSON received"}
+	errLogin             = &apiError{status: 401, message: "You must login first"}
+	errInvalidKey        = &apiError{status: 403, code: "INVALID_KEY", message: "This application key is invalid"}
+	errQueryTimeOut      = &apiError{status: 400, code: "QUERY_TIME_OUT", message: "Query out of time"}
+	errInvalidSignature  = &apiError{status: 400, code: "INVALID_SIGNATURE", message: "Invalid signature"}
+	errNotCredential     = &apiError{status: 403, code: "NOT_CREDENTIAL", message: "This credential does not exist"}
+	errInvalidCredential = &apiError{status: 403, code: "INVALID_CREDENTIAL", message: "This credential is not valid"}
+	errForbiddenIP       = &apiError{status: 403, code: "FORBIDDEN", message: "This call is forbidden from your IP address"}
+	errNotGranted        = &apiError{status: 403, code: "NOT_GRANTED_CALL", message: "This call has not been granted"}
+	errApplicationKey    = &apiError{status: 403, message: "Invalid application key"}
+	errNoApplication     = &apiError{status: 401, message: "You must send your application key to request new credentials"}
+	errNoRoute           = &apiError{status: 404, message: "Got an invalid (or empty) URL"}
+	errTooLarge          = &apiError{status: 413, message: "Request entity too large"}
+	errTooMany           = &apiError{status: 429, code: "TOO_MANY_REQUESTS", message: "Too many requests"}
+	errInvalidJSON       = &apiError{status: 400, message: "Invalid JSON received"}
 )
 
-func badRequest(message string) *apiError { return &apiError{400, "", message} }
+func badRequest(message string) *apiError { return &apiError{status: 400, message: message} }
 
 func noObject(kind, id string) *apiError {
-	return &apiError{404, "", fmt.Sprintf("The requested object (%s = %s) does not exist", kind, id)}
+	return &apiError{status: 404, message: fmt.Sprintf("The requested object (%s = %s) does not exist", kind, id)}
 }
 
-func (e *apiError) class() string {
-	return "Client::" + strings.ReplaceAll(http.StatusText(e.status), " ", "")
+// notGrantedByIAM is the rejection of a service account. The name of the action is made up of the path: the API's own list of
+// actions has other ones.
+func notGrantedByIAM(r *http.Request) *apiError {
+	service, rest, _ := strings.Cut(strings.Trim(apiPath(r), "/"), "/")
+	verb := map[string]string{"POST": "create", "PUT": "edit", "PATCH": "edit", "DELETE": "delete"}[r.Method]
+	action := service + ":apiovh:" + strings.TrimPrefix(rest+"/"+cmp.Or(verb, "get"), "/")
+	return &apiError{status: 403, message: "User not granted for this request",
+		details: map[string]string{"unauthorizedActionsByAuthentication": "", "unauthorizedActionsByIAM": action}}
+}
+
+func (e *apiError) className() string {
+	side := "Client::"
+	if e.status >= 500 {
+		side = "Server::"
+	}
+	return cmp.Or(e.class, side+strings.ReplaceAll(http.StatusText(e.status), " ", ""))
 }
 
 func (e *apiError) body(d Dialect) []byte {
@@ -60,23 +78,41 @@ func (e *apiError) body(d Dialect) []byte {
 		}{e.code, fmt.Sprintf("%d %s", e.status, http.StatusText(e.status)), e.message}
 	} else {
 		v = struct {
-			Class   string `json:"class"`
-			Message string `json:"message"`
-		}{e.class(), e.message}
+			Class   string            `json:"class"`
+			Message string            `json:"message"`
+			Details map[string]string `json:"details,omitempty"`
+		}{e.className(), e.message, e.details}
 	}
 	b, _ := json.Marshal(v) // strings cannot fail
 	return b
 }
 
-// refuse answers e to the request of c.
-func (s *Server) refuse(w http.ResponseWriter, c *call, e *apiError) {
-	s.mu.Lock()
-	c.exchange.ErrorCode = e.code
-	if e.code == "" {
-		c.exchange.ErrorCode = e.class()
+// Error is for handlers: it writes an error of the API in the dialect in use, as SetDialect says. code is the errorCode of the
+// older form ("" writes the newer form whatever the dialect); class is that of the newer form ("" makes one of status, as
+// "Client::NotFound").
+func (s *Server) Error(w http.ResponseWriter, status int, code, class, message string) {
+	x := new(Exchange) // of a writer that is not the server's
+	for inner := w; inner != nil; {
+		if rec, ok := inner.(*recorder); ok {
+			x = rec.x
+			break
+		}
+		outer, ok := inner.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		inner = outer.Unwrap()
 	}
+	s.reject(w, x, &apiError{status: status, code: code, class: class, message: message})
+}
+
+// reject responds with e to the request of x.
+func (s *Server) reject(w http.ResponseWriter, x *Exchange, e *apiError) {
+	s.mu.Lock()
+	x.ErrorCode = cmp.Or(e.code, e.className())
 	body := e.body(s.dialect)
 	s.mu.Unlock()
+	w.Header().Set("Content-Type", jsonType)
 	w.WriteHeader(e.status)
 	w.Write(body)
 }

@@ -14,15 +14,15 @@ import (
 // method.)
 type Exchange struct {
 	Method   string
-	URL      string      // as the server takes it to be signed: http://, Host header, request target
+	URL      string      // as the server takes it to be signed: scheme, Host header, request target
 	Header   http.Header // of the request
 	Body     []byte      // of the request; nil until it has arrived, if CutBeforeRequest left it unread, and beyond 64 MiB
 	Verified bool        // it had a valid signature or bearer token, whether its route or fault asked for one or not
 	Executed bool        // the handler of its route was called
 
-	Status    int    // of the answer; 0 before its header was sent, and if it never was
-	QueryID   string // X-Ovh-Queryid of the answer
-	ErrorCode string // of an error that the server answered: its errorCode, else its class or OAuth2 error; in every dialect
+	Status    int    // of the response; 0 before its header was sent, and if it never was
+	QueryID   string // X-Ovh-Queryid of the response
+	ErrorCode string // of an error that the server sent: its errorCode, else its class or OAuth2 error; in every dialect
 }
 
 // String is the method, the URL without its query, and the outcome.
@@ -45,7 +45,7 @@ func (x Exchange) Format(f fmt.State, _ rune) { io.WriteString(f, x.String()) }
 func (x Exchange) MarshalText() ([]byte, error) { return []byte(x.String()), nil }
 
 // Exchanges returns what has arrived, in that order, with requests still under way as far as they are. Status, Executed
-// and the rest are settled before the client can see the answer.
+// and the rest are settled before the client can see the response.
 func (s *Server) Exchanges() []Exchange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,21 +64,22 @@ func (s *Server) Forget() {
 }
 
 func (s *Server) arrived(r *http.Request) *Exchange {
-	x := &Exchange{Method: r.Method, URL: signedURL(r), Header: r.Header.Clone()}
+	x := &Exchange{Method: r.Method, URL: signedURLs(r)[0], Header: r.Header.Clone()}
 	s.locked(func() { s.exchanges = append(s.exchanges, x) })
 	return x
 }
 
-// A recorder notes the status of an answer before it is sent.
+// A recorder notes the status of a response before it is sent.
 type recorder struct {
 	http.ResponseWriter
-	s *Server
-	x *Exchange
+	s      *Server
+	x      *Exchange
+	unsent bool // the response is kept back by a fault, so there is nothing to note
 }
 
 func (w *recorder) record(status int) {
-	if status < 200 && status != http.StatusSwitchingProtocols {
-		return // informational: the answer is yet to come
+	if w.unsent || status < 200 && status != http.StatusSwitchingProtocols {
+		return // informational: the response is yet to come
 	}
 	w.s.locked(func() {
 		if w.x.Status == 0 {
@@ -104,10 +105,12 @@ func (w *recorder) Flush() {
 
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// setHeader sets what every answer of the API has.
+const jsonType = "application/json; charset=utf-8"
+
+// setHeader sets what every response of the API has.
 func (s *Server) setHeader(h http.Header, now time.Time) {
 	h.Set("Date", now.UTC().Format(http.TimeFormat))
-	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("Content-Type", jsonType)
 	h.Set("Cache-Control", "no-cache, no-store")
 	h.Set("Server", "nginx")
 	h.Set("X-Iplb-Request-Id", strings.ToUpper(random(24)))

@@ -1,6 +1,7 @@
 package ovhtest
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"maps"
@@ -20,23 +21,23 @@ type Fault struct {
 	Path   string        // as in access rules: "/me", "/domain/*"; "" matches every path
 	Times  int           // how many requests meet it; 0 means one, negative all
 	Delay  time.Duration // waited before whatever else; ended by Close, or the client's leaving, with nothing executed
-	Status int           // answered in place of the API, nothing executed; 0: the API answers
-	Header http.Header   // added to the answer of Status, canonical keys; a nil value removes a header, even Date
-	Body   string        // of the answer of Status; Content-Type is JSON if it is JSON, else what net/http detects
+	Status int           // of a response in place of the API's, nothing executed; 0: the API responds
+	Header http.Header   // added to the response of Status, canonical keys; a nil value removes a header, even Date
+	Body   string        // of the response of Status; Content-Type is JSON if it is JSON, else what net/http detects
 	Cut    Cut           // 0: none
 }
 
 // Cut is a place where the connection is reset. The client sees ECONNRESET or an unexpected EOF; net/http's Transport
-// repeats an idempotent request by itself if the connection was a reused one that had not answered yet.
+// repeats an idempotent request by itself if the connection was a reused one without a response yet.
 type Cut int
 
 const (
 	// CutBeforeRequest resets when the header has arrived: nothing of the body is read, nothing executed.
 	CutBeforeRequest Cut = iota + 1
-	// CutAfterExecution resets in place of an answer: if the request passed the door, its route was executed.
+	// CutAfterExecution resets in place of a response: if the request passed the door, its route was executed.
 	CutAfterExecution
-	// CutMidAnswer is CutAfterExecution once the header, with its Content-Length, and half of the answer's body are sent. An
-	// answer without a body is not sent at all.
+	// CutMidAnswer is CutAfterExecution once the header, with its Content-Length, and half of the response's body are sent. A
+	// response without a body is not sent at all.
 	CutMidAnswer
 )
 
@@ -102,7 +103,7 @@ func (f Fault) wait(r *http.Request) {
 	}
 }
 
-func (f Fault) answer(w http.ResponseWriter) {
+func (f Fault) respond(w http.ResponseWriter) {
 	if !json.Valid([]byte(f.Body)) {
 		w.Header().Del("Content-Type")
 	}
@@ -127,8 +128,11 @@ type connKey struct{}
 
 // reset cuts the connection of r, unread and unsent data with it, and ends the handler.
 func reset(r *http.Request) {
-	conn := r.Context().Value(connKey{}).(*net.TCPConn)
-	conn.SetLinger(0)
+	conn := r.Context().Value(connKey{}).(net.Conn)
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	conn.(interface{ SetLinger(int) error }).SetLinger(0)
 	conn.Close()
 	panic(http.ErrAbortHandler)
 }

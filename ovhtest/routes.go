@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+
+	"example.com/ovhauth/consumerkey"
 )
 
 type account struct {
@@ -21,46 +23,51 @@ type account struct {
 var jeanne = account{"jd12345-ovh", "Jeanne", "Dupont", "jeanne.dupont@example.com", "FR", "fr_FR"}
 
 func (s *Server) serveRoutes() {
-	s.serveOpen("GET /auth/time", s.authTime)
-	s.serveOpen("POST /auth/credential", s.requestCredential)
-	s.serveSigned("GET /auth/currentCredential", s.currentCredential)
-	s.serveSigned("GET /auth/details", s.details)
-	s.serveSigned("POST /auth/logout", s.logout)
-	s.serveSigned("GET /me", s.getMe)
-	s.serveSigned("PUT /me", s.putMe)
-	s.serveSigned("GET /me/api/credential", s.listCredentials)
-	s.serveSigned("GET /me/api/credential/{id}", s.getCredential)
-	s.serveSigned("PUT /me/api/credential/{id}", s.putCredential)
-	s.serveSigned("DELETE /me/api/credential/{id}", s.deleteCredential)
-	s.serveSigned("GET /me/api/credential/{id}/application", s.credentialApplication)
-	s.serveSigned("GET /me/api/application", s.listApplications)
-	s.serveSigned("GET /me/api/application/{id}", s.getApplication)
-	s.serveSigned("DELETE /me/api/application/{id}", s.deleteApplication)
+	s.serveBelow("GET /auth/time", open, s.authTime)
+	s.serveBelow("POST /auth/credential", open, s.requestCredential)
+	s.serveBelow("GET /auth/currentCredential", signed, s.currentCredential)
+	s.serveBelow("GET /auth/details", signed, s.details)
+	s.serveBelow("POST /auth/logout", signed, s.logout)
+	s.serveBelow("GET /me", signed, s.getMe)
+	s.serveBelow("PUT /me", signed, s.putMe)
+	s.serveBelow("GET /me/api/credential", signed, s.listCredentials)
+	s.serveBelow("GET /me/api/credential/{id}", signed, batched(s.getCredential))
+	s.serveBelow("PUT /me/api/credential/{id}", signed, s.putCredential)
+	s.serveBelow("DELETE /me/api/credential/{id}", signed, s.deleteCredential)
+	s.serveBelow("GET /me/api/credential/{id}/application", signed, batched(s.credentialApplication))
+	s.serveBelow("GET /me/api/application", signed, s.listApplications)
+	s.serveBelow("GET /me/api/application/{id}", signed, batched(s.getApplication))
+	s.serveBelow("DELETE /me/api/application/{id}", signed, s.deleteApplication)
 
-	s.served.Handle("POST /auth/oauth2/token", route{http.HandlerFunc(s.giveToken), true})
-	s.served.Handle("GET /auth/{$}", route{http.HandlerFunc(s.askUser), true})
-	s.served.Handle("POST /auth/{$}", route{http.HandlerFunc(s.hearUser), true})
+	for pattern, h := range map[string]http.HandlerFunc{
+		"POST /auth/oauth2/token": s.giveToken,
+		"POST /oauth2/token":      s.giveToken, // that of the hosts auth.eu.ovhcloud.com and auth.ca.ovhcloud.com
+		"GET /auth/{$}":           s.askUser,
+		"POST /auth/{$}":          s.hearUser,
+	} {
+		s.served.Handle(pattern, route{h, open})
+	}
 }
 
-// An endpoint computes an answer, which is sent as JSON. It is called with the server locked.
+// An endpoint computes a response, which is sent as JSON. It is called with the server locked.
 type endpoint func(*call, *http.Request) (any, *apiError)
 
-func (s *Server) serveOpen(pattern string, e endpoint) {
-	mount(s.served, pattern, route{s.json(e), true})
-}
-func (s *Server) serveSigned(pattern string, e endpoint) {
-	mount(s.served, pattern, route{s.json(e), false})
+// serveBelow adds a route of the server's own below /1.0 and /v1.
+func (s *Server) serveBelow(pattern string, a access, e endpoint) {
+	for _, p := range absolute(pattern) {
+		s.served.Handle(p, route{s.json(e), a})
+	}
 }
 
 func (s *Server) json(e endpoint) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := callOf(r)
 		s.mu.Lock()
-		v, refusal := e(c, r)
+		v, rejection := e(c, r)
 		body, _ := json.Marshal(v) // of types that cannot fail
 		s.mu.Unlock()
-		if refusal != nil {
-			s.refuse(w, c, refusal)
+		if rejection != nil {
+			s.reject(w, c.exchange, rejection)
 			return
 		}
 		w.Write(body)
@@ -70,12 +77,16 @@ func (s *Server) json(e endpoint) http.Handler {
 func (s *Server) authTime(c *call, _ *http.Request) (any, *apiError) { return c.now.Unix(), nil }
 
 func (s *Server) requestCredential(c *call, r *http.Request) (any, *apiError) {
-	app := s.apps[r.Header.Get("X-Ovh-Application")]
+	id := r.Header.Get("X-Ovh-Application")
+	if id == "" {
+		return nil, errNoApplication
+	}
+	app := s.apps[id]
 	if app == nil {
 		return nil, errApplicationKey
 	}
 	var in struct {
-		AccessRules []rule
+		AccessRules []consumerkey.Rule
 		Redirection string
 		AllowedIPs  []string
 	}
@@ -110,20 +121,21 @@ func (s *Server) currentCredential(c *call, _ *http.Request) (any, *apiError) {
 }
 
 func (s *Server) details(c *call, _ *http.Request) (any, *apiError) {
-	identity, rules := "account:"+s.account.Nichandle, fullAccess
+	identity, rules := "account:"+s.account.Nichandle, []consumerkey.Rule(nil)
 	if c.key != nil {
 		rules = c.key.Rules
 	} else {
+		rules = c.service.rules
 		identity = "credential:" + s.account.Nichandle + "/oauth2-" + c.clientID
 	}
 	return struct {
-		Account       string   `json:"account"`
-		Method        string   `json:"method"`
-		User          *string  `json:"user"`
-		Roles         []string `json:"roles"`
-		Description   string   `json:"description"`
-		Identities    []string `json:"identities"`
-		AllowedRoutes []rule   `json:"allowedRoutes"`
+		Account       string             `json:"account"`
+		Method        string             `json:"method"`
+		User          *string            `json:"user"`
+		Roles         []string           `json:"roles"`
+		Description   string             `json:"description"`
+		Identities    []string           `json:"identities"`
+		AllowedRoutes []consumerkey.Rule `json:"allowedRoutes"`
 	}{s.account.Nichandle, "account", nil, []string{}, "", []string{"urn:v1:eu:identity:" + identity}, rules}, nil
 }
 
@@ -149,15 +161,14 @@ func (s *Server) putMe(c *call, _ *http.Request) (any, *apiError) {
 
 func (s *Server) listCredentials(c *call, r *http.Request) (any, *apiError) {
 	status, app := r.URL.Query().Get("status"), r.URL.Query().Get("applicationId")
-	ids := []int64{}
+	found := map[int64]any{}
 	for _, k := range s.keys {
 		shown := k.at(c.now)
 		if (status == "" || status == shown.Status) && (app == "" || app == strconv.FormatInt(shown.ApplicationID, 10)) {
-			ids = append(ids, shown.ID)
+			found[shown.ID] = shown
 		}
 	}
-	slices.Sort(ids)
-	return ids, nil
+	return list(c, r, found)
 }
 
 func (s *Server) getCredential(c *call, r *http.Request) (any, *apiError) {
@@ -212,13 +223,12 @@ func (s *Server) keyOf(r *http.Request) (*key, *apiError) {
 	return nil, noObject("credentialId", id)
 }
 
-func (s *Server) listApplications(*call, *http.Request) (any, *apiError) {
-	ids := []int64{}
+func (s *Server) listApplications(c *call, r *http.Request) (any, *apiError) {
+	found := map[int64]any{}
 	for _, app := range s.apps {
-		ids = append(ids, app.ID)
+		found[app.ID] = app
 	}
-	slices.Sort(ids)
-	return ids, nil
+	return list(c, r, found)
 }
 
 func (s *Server) getApplication(_ *call, r *http.Request) (any, *apiError) {
@@ -248,23 +258,26 @@ func (s *Server) giveToken(w http.ResponseWriter, r *http.Request) {
 	if !basic {
 		id, secret = r.PostFormValue("client_id"), r.PostFormValue("client_secret")
 	}
-	refuse := func(code, description string) {
+	reject := func(code, description string) {
 		s.locked(func() { callOf(r).exchange.ErrorCode = code })
 		w.WriteHeader(http.StatusBadRequest)
 		fmt.Fprintf(w, `{"error":%q,"error_description":%q}`, code, description)
 	}
-	s.mu.Lock()
-	want, known := s.secrets[id]
-	s.mu.Unlock()
+	var account serviceAccount
+	s.locked(func() {
+		if known := s.services[id]; known != nil {
+			account = *known
+		}
+	})
 	switch {
 	case r.PostFormValue("grant_type") != "client_credentials":
-		refuse("unsupported_grant_type", "grant type must be client_credentials")
-	case !known:
-		refuse("invalid_client", "ovhcloud oauth2 client does not exists")
-	case secret != want:
-		refuse("invalid_client_credentials", "client secret invalid")
+		reject("unsupported_grant_type", "grant type must be client_credentials")
+	case account.secret == "":
+		reject("invalid_client", "ovhcloud oauth2 client does not exists") // sic
+	case secret != account.secret:
+		reject("invalid_client_credentials", "client secret invalid")
 	case r.PostFormValue("scope") != "all":
-		refuse("invalid_scope", "scope must be all")
+		reject("invalid_scope", "scope must be all")
 	default:
 		t := random(64)
 		s.locked(func() { s.tokens[t] = token{id, callOf(r).now.Add(tokenLife)} })
