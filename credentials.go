@@ -460,8 +460,8 @@ func (l *lookup) hint(ctx context.Context, missing []string) string {
 	for _, err := range unread {
 		hints = append(hints, fmt.Sprintf("this file was skipped: %v", err))
 	}
-	if e.region != nil && slices.Contains(kinds[0], missing[0]) {
-		hints = append(hints, fmt.Sprintf("create keys at https://%s/createToken/", e.host))
+	if e.region != nil && !e.region.closed && slices.Contains(kinds[0], missing[0]) {
+		hints = append(hints, fmt.Sprintf("create keys at https://%s/createToken/", e.region.hosts[0]))
 	}
 	return strings.Join(hints, "; ")
 }

@@ -58,11 +58,11 @@ func write(t *testing.T, path, text string) {
 
 // section is the text of a section of ovh.conf.
 func section(name string, values map[string]string) string {
-	text := "[" + name + "]\n"
+	lines := []string{"[" + name + "]"}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		text += key + " = " + values[key] + "\n"
+		lines = append(lines, key+" = "+values[key])
 	}
-	return text
+	return strings.Join(lines, "\n") + "\n"
 }
 
 type roundTripFunc func(*http.Request) (*http.Response, error)
@@ -782,6 +782,22 @@ func TestHomeIsNoDirectory(t *testing.T) {
 	write(t, f.etc, section("ovh-eu", map[string]string{"access_token": "etc"}))
 	if c, err := DefaultCredentials(EU).Retrieve(t.Context()); err != nil || c.AccessToken != "etc" {
 		t.Errorf("got token %q, %v, want that of the system's file", c.AccessToken, err)
+	}
+}
+
+// Without a home directory there is no file in it: one in a directory that is called "~" is somebody else's.
+func TestNoHome(t *testing.T) {
+	isolate(t)
+	t.Setenv("HOME", "")
+	if err := os.Mkdir("~", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, "~/.ovh.conf", keysEU)
+	if c, err := DefaultCredentials(EU).Retrieve(t.Context()); err != nil || c != (Credentials{}) {
+		t.Errorf("got %v, %v, want no credentials", c, err)
+	}
+	if c, err := FileCredentials(EU, "./~/.ovh.conf").Retrieve(t.Context()); err != nil || c != credentialsEU {
+		t.Errorf("named explicitly: got %v, %v, want its keys", c, err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -364,9 +365,7 @@ func TestTokenErrors(t *testing.T) {
 		ctx := through(t.Context(), func(*http.Request) (*http.Response, error) {
 			asked++
 			resp := answer(test.status, test.body)
-			for name, values := range test.header {
-				resp.Header[name] = values
-			}
+			maps.Copy(resp.Header, test.header)
 			resp.Header.Set("X-Ovh-Queryid", "Q")
 			return resp, nil
 		})
