@@ -7,14 +7,15 @@
 // signed by it: generated clients, reverse proxies, other SDKs.
 //
 //	your code ── *http.Client ── RetryTransport ── Transport ── Base: http.DefaultTransport, otelhttp, a mock
-//	                                "again?"        ├─ Endpoint     where
+//	                              again? how fast?  ├─ Endpoint     where
 //	                                                ├─ Credentials  who
 //	                                                └─ Clock        when
 //	                                                     └── Sign   a pure function of all three
 //
-// [Transport] signs; its zero value takes the endpoint and the keys from the environment and from ovh.conf (see
-// [DefaultCredentials]). [RetryTransport] stands above it, so that every attempt is signed anew with the time it is sent at; leave
-// it out, and nothing is sent twice but for a wrong clock or an old token, which a Transport mends by itself.
+// [Transport] signs. Its zero value takes the endpoint and the keys from the environment and from ovh.conf (see
+// [DefaultCredentials]). It sends a request a second time only to correct clock skew or to replace rejected credentials.
+// [RetryTransport] stands above it, so that every attempt is signed anew with the time it is sent at. It retries what is safe to
+// repeat, and learns from 429 responses how fast to send. Both tell of what they do by [Event].
 //
 // A response other than 2xx is no error of a transport, as with net/http: [CheckResponse] turns it into an [APIError] that says
 // what it means. Package ovhjson speaks JSON over such a client, and walks through long lists. Package consumerkey asks for keys,

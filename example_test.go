@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"example.com/ovhauth"
+	"example.com/ovhauth/ovhjson"
 	"example.com/ovhauth/ovhtest"
+	"github.com/jarcoal/httpmock"
 )
 
 // Anything that takes an http.Client is signed by it. Against the real API, &ovhauth.Transport{} is enough.
@@ -126,6 +129,87 @@ func ExampleCredentialFunc() {
 	defer resp.Body.Close()
 	fmt.Println(resp.Status)
 	// Output: 200 OK
+}
+
+// vault is a provider over a secrets store in which keys are replaced now and then.
+type vault struct {
+	read func(context.Context) (ovhauth.Credentials, error) // costs a round trip
+
+	mu   sync.Mutex
+	kept ovhauth.Credentials
+}
+
+func (v *vault) Retrieve(ctx context.Context) (ovhauth.Credentials, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.kept != (ovhauth.Credentials{}) {
+		return v.kept, nil
+	}
+	keys, err := v.read(ctx)
+	if err == nil {
+		v.kept = keys
+	}
+	return keys, err
+}
+
+// Invalidate is called when the API rejects what Retrieve returned. Retrieve is called again at once.
+func (v *vault) Invalidate(rejected ovhauth.Credentials) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.kept == rejected { // else another request has been here before
+		v.kept = ovhauth.Credentials{}
+	}
+}
+
+// The request that finds the keys replaced is sent once more, with the new ones.
+func ExampleCredentialProvider() {
+	server := ovhtest.NewServer() // in place of the real API
+	defer server.Close()
+	stored := server.Credentials()
+	client := &http.Client{Transport: &ovhauth.Transport{
+		Endpoint:    server.Endpoint(),
+		Credentials: &vault{read: func(context.Context) (ovhauth.Credentials, error) { return stored, nil }},
+	}}
+	for range 2 {
+		resp, err := client.Get("/me")
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		resp.Body.Close()
+		fmt.Println(resp.Status)
+
+		server.Revoke(stored.ConsumerKey)
+		stored = server.NewKey()
+	}
+	for _, x := range server.Exchanges() {
+		fmt.Printf("%d %q\n", x.Status, x.ErrorCode)
+	}
+	// Output:
+	// 200 OK
+	// 200 OK
+	// 200 ""
+	// 403 "NOT_CREDENTIAL"
+	// 200 ""
+}
+
+// A mock as Base sees what would go over the wire: the full URL and the keys.
+func ExampleTransport_mock() {
+	mock := httpmock.NewMockTransport()
+	mock.RegisterResponder("GET", "https://eu.api.ovh.com/1.0/me", func(req *http.Request) (*http.Response, error) {
+		fmt.Println(req.URL, req.Header.Get("X-Ovh-Application"), req.Header.Get("X-Ovh-Consumer"))
+		return httpmock.NewStringResponse(http.StatusOK, `{"firstname":"Jeanne"}`), nil
+	})
+	client := &http.Client{Transport: &ovhauth.Transport{
+		Endpoint:    ovhauth.EU,
+		Credentials: ovhauth.Credentials{ApplicationKey: "AK", ApplicationSecret: "AS", ConsumerKey: "CK"},
+		Base:        mock,
+	}}
+	me, err := ovhjson.Get[struct{ FirstName string }](context.Background(), client, "/me")
+	fmt.Println(me.FirstName, err)
+	// Output:
+	// https://eu.api.ovh.com/1.0/me AK CK
+	// Jeanne <nil>
 }
 
 // Some calls take no authentication.

@@ -172,7 +172,7 @@ type call struct {
 	req *http.Request // the caller's, which nobody may touch
 
 	foreign    bool      // of another origin, or sent here by one; what follows is not set then, but for url
-	ctx        *outgoing // of each time that the request is sent
+	ctx        *outgoing // of each attempt
 	url        *url.URL  // absolute
 	hostHeader string    // as it will be sent
 	target     string    // path and query, as the request line will say them
