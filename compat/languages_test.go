@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,8 +25,8 @@ import (
 // language is a client in another language: a process that makes one call for each line of its input.
 type language struct {
 	name, language string
-	program        string // without which the test is skipped
-	needs          string // a file that compat/install makes, if any
+	program        string                // without which the test is skipped
+	needs          string                // a file that compat/install makes, if any
 	api            func(*testing.T) *api // that it can call by itself
 	flags          []string              // of the proxy
 	proxyURL       string                // for the table
@@ -100,6 +101,36 @@ func caller(t *testing.T, cmd *exec.Cmd) (call func(method, path, body string) (
 		err := results.Decode(&result)
 		return result.Status, result.Body, err
 	}
+}
+
+func TestGoOVHThroughTheProxy(t *testing.T) {
+	listed(t, row{
+		Client: "go-ovh", Module: "github.com/ovh/go-ovh", Language: "Go", Wiring: "the proxy",
+		BaseURL: "`http://localhost:8080/1.0`", Keys: "any three",
+	})
+	a := newAPI(t)
+	endpoint, _ := startProxy(t, a)
+	a.exerciseGoOVH(t, goOVH(t, endpoint.String(), nil))
+}
+
+func TestCurlThroughTheProxy(t *testing.T) {
+	listed(t, row{Client: "curl", Language: "shell", Wiring: "the proxy", BaseURL: "`http://localhost:8080`", Keys: "none"})
+	(&language{program: "curl"}).require(t)
+	a := newAPI(t)
+	endpoint, _ := startProxy(t, a)
+	curl := func(arguments ...string) (string, error) {
+		output, err := exec.Command("curl", append([]string{"--silent", "--show-error"}, arguments...)...).Output()
+		return string(output), err
+	}
+	a.exercise(t, func() (string, error) {
+		return curl("http://" + endpoint.Host + "/me")
+	}, func() (int, error) {
+		output, err := curl("http://"+endpoint.Host+recordPath, "--json", record, "--output", "/dev/null", "--write-out", "%{http_code}")
+		if err != nil {
+			return 0, err
+		}
+		return strconv.Atoi(output)
+	})
 }
 
 func TestLanguagesThroughTheProxy(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	_ "github.com/hashicorp/go-hclog"                    // for go-retryablehttp's tests
+	_ "github.com/hashicorp/go-hclog"                   // for go-retryablehttp's tests
 	_ "github.com/maxatome/go-testdeep/helpers/tdsuite" // for go-ovh's tests
 )
 
