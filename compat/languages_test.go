@@ -104,6 +104,7 @@ func caller(t *testing.T, cmd *exec.Cmd) (call func(method, path, body string) (
 }
 
 func TestGoOVHThroughTheProxy(t *testing.T) {
+	t.Parallel()
 	listed(t, row{
 		Client: "go-ovh", Module: "github.com/ovh/go-ovh", Language: "Go", Wiring: "the proxy",
 		BaseURL: "`http://localhost:8080/1.0`", Keys: "any three",
@@ -114,6 +115,7 @@ func TestGoOVHThroughTheProxy(t *testing.T) {
 }
 
 func TestCurlThroughTheProxy(t *testing.T) {
+	t.Parallel()
 	listed(t, row{Client: "curl", Language: "shell", Wiring: "the proxy", BaseURL: "`http://localhost:8080`", Keys: "none"})
 	(&language{program: "curl"}).require(t)
 	a := newAPI(t)
@@ -136,6 +138,7 @@ func TestCurlThroughTheProxy(t *testing.T) {
 func TestLanguagesThroughTheProxy(t *testing.T) {
 	for _, l := range languages {
 		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
 			listed(t, row{
 				Client: l.name, Language: l.language, Wiring: "the proxy", BaseURL: l.proxyURL, Keys: "any three",
 			})
@@ -159,6 +162,7 @@ func TestLanguagesThroughTheProxy(t *testing.T) {
 func TestLanguagesBySelves(t *testing.T) {
 	for _, l := range languages {
 		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
 			listed(t, row{
 				Client: l.name, Language: l.language, Wiring: "by itself, against ovhtest", BaseURL: "ovhtest's", Keys: "ovhtest's",
 			})
@@ -238,7 +242,7 @@ func startProxy(t *testing.T, a *api, flags ...string) (endpoint *url.URL, certi
 	cmd := exec.Command(path, append([]string{"-listen", "localhost:0"}, flags...)...)
 	cmd.Dir = t.TempDir()
 	cmd.Env = []string{
-		"HOME=" + cmd.Dir, "OVH_ENDPOINT=" + string(a.Endpoint()), "OVH_APPLICATION_KEY=" + keys.ApplicationKey,
+		"HOME=" + cmd.Dir, "TMPDIR=" + cmd.Dir, "OVH_ENDPOINT=" + string(a.Endpoint()), "OVH_APPLICATION_KEY=" + keys.ApplicationKey,
 		"OVH_APPLICATION_SECRET=" + keys.ApplicationSecret, "OVH_CONSUMER_KEY=" + keys.ConsumerKey,
 	}
 	cmd.Stderr = t.Output()
@@ -253,17 +257,24 @@ func startProxy(t *testing.T, a *api, flags ...string) (endpoint *url.URL, certi
 		cmd.Process.Signal(syscall.SIGTERM)
 		cmd.Wait()
 	})
-	lines := bufio.NewReader(out)
-	for {
-		line, err := lines.ReadString('\n')
-		if found := regexp.MustCompile(`(https?://[^/\s]+)/me`).FindStringSubmatch(line); found != nil {
-			if endpoint, err = url.Parse(found[1] + "/1.0"); err != nil {
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if found := saysCertificate.FindStringSubmatch(lines.Text()); found != nil {
+			certificate = found[1]
+		}
+		if found := saysURL.FindStringSubmatch(lines.Text()); found != nil {
+			endpoint, err := url.Parse(found[1] + "/1.0")
+			if err != nil {
 				t.Fatal(err)
 			}
-			return endpoint, filepath.Join(cmd.Dir, "certificate.pem")
-		}
-		if err != nil {
-			t.Fatalf("the proxy did not say where it listens: %v", err)
+			return endpoint, certificate
 		}
 	}
+	t.Fatal("the proxy did not say where it listens")
+	return nil, ""
 }
+
+// What the proxy says when it starts.
+var (
+	saysCertificate = regexp.MustCompile(`certificate is in (\S+)\. `)
+	saysURL         = regexp.MustCompile(`(https?://[^/\s]+)/me`)
+)

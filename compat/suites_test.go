@@ -44,7 +44,7 @@ func suite(t *testing.T, module, pkg, file string, edit func(source string) stri
 
 	failed = map[string]string{}
 	outputs, passed := map[string]string{}, 0
-	lines := bufio.NewScanner(bytes.NewReader(goCommand(t, dir, "test", "-json", "-vet=off")))
+	lines := bufio.NewScanner(bytes.NewReader(goCommand(t, dir, "test", "-json", "-vet=off", "-trimpath")))
 	for lines.Scan() {
 		var event struct{ Action, Test, Output string }
 		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
