@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -210,6 +211,27 @@ func ExampleTransport_mock() {
 	// Output:
 	// https://eu.api.ovh.com/1.0/me AK CK
 	// Jeanne <nil>
+}
+
+// A service account of which the token endpoint is not that of its region.
+func ExampleServiceAccountAt() {
+	server := ovhtest.NewServer() // in place of the real API
+	defer server.Close()
+	clientID, clientSecret := server.NewServiceAccount()
+	tokenURL := strings.TrimSuffix(string(server.Endpoint()), "/1.0") + "/oauth2/token"
+
+	client := &http.Client{Transport: &ovhauth.Transport{
+		Endpoint:    server.Endpoint(),
+		Credentials: ovhauth.ServiceAccountAt(tokenURL, clientID, clientSecret),
+	}}
+	resp, err := client.Get("/me")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	fmt.Println(resp.Status)
+	// Output: 200 OK
 }
 
 // Some calls take no authentication.
