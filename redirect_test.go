@@ -32,12 +32,13 @@ var otherKeys = ovhauth.Credentials{ApplicationKey: "otherApplication", Applicat
 // at the other.
 func TestRedirectBetweenStackedTransports(t *testing.T) {
 	for _, test := range []struct {
-		name, url string
-		retry     bool
+		name, method, url string
+		retry             bool
 	}{
-		{"relative", "/me", false},
-		{"relative, a RetryTransport above", "/me", true},
-		{"absolute", "https://eu.api.ovh.com/1.0/me", false},
+		{"relative", "DELETE", "/me", false},
+		{"relative, a RetryTransport above", "DELETE", "/me", true},
+		{"relative, a RetryTransport above that sends a copy", "POST", "/me", true},
+		{"absolute", "DELETE", "https://eu.api.ovh.com/1.0/me", false},
 	} {
 		base := &byHost{responses: map[string]*http.Response{
 			"eu.api.ovh.com": answer(307, "", "Location", "https://ca.api.ovh.com/1.0/me/api/credential/1"),
@@ -47,7 +48,7 @@ func TestRedirectBetweenStackedTransports(t *testing.T) {
 		if test.retry {
 			stack = &ovhauth.RetryTransport{Base: stack}
 		}
-		resp, err := (&http.Client{Transport: stack}).Do(newRequest(t, "DELETE", test.url, nil))
+		resp, err := (&http.Client{Transport: stack}).Do(newRequest(t, test.method, test.url, strings.NewReader("x")))
 		if err != nil || len(base.arrived) != 2 {
 			t.Fatalf("%s: %v, %v, %d requests; want the redirect followed", test.name, resp, err, len(base.arrived))
 		}

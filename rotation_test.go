@@ -359,6 +359,7 @@ type hookedContext struct {
 	context.Context
 	afterReading func()
 	onErr        func(call int)
+	onDone       func()
 	calls        int
 }
 
@@ -375,4 +376,11 @@ func (c *hookedContext) Err() error {
 		c.onErr(c.calls)
 	}
 	return c.Context.Err()
+}
+
+func (c *hookedContext) Done() <-chan struct{} {
+	if c.onDone != nil {
+		c.onDone()
+	}
+	return c.Context.Done()
 }

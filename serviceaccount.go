@@ -300,7 +300,7 @@ func isOverload(status int) bool {
 func (x *tokenExchange) explain(err error, config *clientcredentials.Config) error {
 	address := withoutQuery(config.TokenURL)
 	if x.response == nil {
-		err = cmp.Or(x.failure, err)
+		err = withoutURL(cmp.Or(x.failure, err))
 		if repeats(err.Error(), config.ClientSecret) {
 			err = errors.New("the response is not HTTP")
 		}

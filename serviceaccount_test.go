@@ -29,6 +29,9 @@ func TestTokenRequest(t *testing.T) {
 	for _, test := range []struct{ endpoint, url string }{ // "" for none
 		{"ovh-eu", "https://www.ovh.com/auth/oauth2/token"},
 		{"https://eu.api.ovh.com/v1", "https://www.ovh.com/auth/oauth2/token"},
+		{"https://api.ovh.com/1.0", "https://www.ovh.com/auth/oauth2/token"},
+		{"https://api.eu.ovhcloud.com", "https://www.ovh.com/auth/oauth2/token"},
+		{"https://api.ca.ovhcloud.com/1.0", "https://ca.ovh.com/auth/oauth2/token"},
 		{"ovh-ca", "https://ca.ovh.com/auth/oauth2/token"},
 		{"ovh-us", "https://us.ovhcloud.com/auth/oauth2/token"},
 		{"https://api.example.com:4242/1.0", "https://api.example.com:4242/auth/oauth2/token"},
@@ -208,7 +211,8 @@ func TestTokenTries(t *testing.T) {
 		{"429 with Retry-After", []try{{status: 429, after: "7"}, {status: 200}}, 2, 7 * time.Second, 7500 * time.Millisecond, ""},
 		{"Retry-After that makes no sense", []try{{status: 503, after: "soon"}, {status: 200}}, 2, 0, 500 * time.Millisecond, ""},
 		{"Retry-After beyond 30 s", []try{{status: 429, after: "31"}, {status: 200}}, 1, 0, 0, "429 Too Many Requests; the token endpoint is overloaded"},
-		{"Retry-After of centuries", []try{{status: 429, after: "9999999999"}, {status: 200}}, 1, 0, 0, "429 Too Many Requests"},
+		{"Retry-After of centuries", []try{{status: 503}, {status: 503}, {status: 503}, {status: 503}, {status: 429, after: "9999999999"}, {status: 200}},
+			5, 0, 7500 * time.Millisecond, "429 Too Many Requests"},
 		{"always 503", []try{{status: 503}}, 0, 20 * time.Second, 30 * time.Second, "503 Service Unavailable; the token endpoint is overloaded"},
 		{"always 429", []try{{status: 429}}, 0, 20 * time.Second, 30 * time.Second, "429 Too Many Requests; the token endpoint is overloaded"},
 		{"400", []try{{status: 400}, {status: 200}}, 1, 0, 0, "400 Bad Request; check client_id"},
@@ -387,6 +391,105 @@ func TestTokenErrors(t *testing.T) {
 	}
 }
 
+// Whatever of the request a token endpoint repeats, and wherever, no part of the secret is in the error.
+func TestTokenEndpointThatRepeatsTheSecret(t *testing.T) {
+	const secret = "s3cr3tPart1+/s3cr3tPart2=&s3cr3tPart3s3cr3tPart4s3cr3tPart5s3cr3tPart6s3cr3tPart7"
+	form := "client_id=ID&client_secret=" + url.QueryEscape(secret)
+	for name, send := range map[string]func() (*http.Response, error){
+		"the whole in the code": func() (*http.Response, error) { return answer(400, `{"error":"`+secret+`"}`), nil },
+		"a part in the code":    func() (*http.Response, error) { return answer(400, `{"error":"s3cr3tPart3s3cr3tPart4"}`), nil },
+		"the start in the code": func() (*http.Response, error) { return answer(400, `{"error":"x-s3cr3tP"}`), nil },
+		"in the description": func() (*http.Response, error) {
+			return answer(400, `{"error":"invalid_client","error_description":"`+form+`"}`), nil
+		},
+		"in the body":               func() (*http.Response, error) { return answer(500, form), nil },
+		"in a body with status 200": func() (*http.Response, error) { return answer(200, form), nil },
+		"in the query ID": func() (*http.Response, error) {
+			resp := answer(400, `{"error":"invalid_client"}`)
+			resp.Header.Set("X-Ovh-Queryid", "Q "+form)
+			return resp, nil
+		},
+		"in the location": func() (*http.Response, error) {
+			resp := answer(302, "")
+			resp.Header.Set("Location", "https://www.ovh.com/?"+form)
+			return resp, nil
+		},
+		"in a response that is not HTTP": func() (*http.Response, error) {
+			return nil, errors.New("net/http: malformed MIME header line: " + form)
+		},
+		"in a response that is not HTTP, decoded": func() (*http.Response, error) {
+			return nil, fmt.Errorf("malformed HTTP response %q", secret)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, err := ServiceAccount(EU, "ID", secret).Retrieve(through(t.Context(), func(*http.Request) (*http.Response, error) { return send() }))
+				if err == nil || !strings.Contains(err.Error(), "POST https://www.ovh.com/auth/oauth2/token") {
+					t.Fatalf("got %v, want an error that names the token endpoint", err)
+				}
+				for err := err; err != nil; err = errors.Unwrap(err) {
+					if shown := fmt.Sprintf("%v %+v %#v", err, err, err); strings.Contains(shown, "s3cr3t") {
+						t.Errorf("it shows the secret: %s", shown)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestServiceAccountAt(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		url   string
+		asked string // "" for an error
+		says  string
+		cause error
+	}{
+		{"https", " https://tokens.example/oauth2/token\n", "https://tokens.example/oauth2/token", "", nil},
+		{"with a query", "https://tokens.example/token?tenant=a", "https://tokens.example/token?tenant=a", "", nil},
+		{"loopback", "http://127.0.0.1:8080/token", "http://127.0.0.1:8080/token", "", nil},
+		{"plain http", "http://tokens.example/token?s3cr3t", "", "token URL http://tokens.example/token: ", ErrPlainHTTP},
+		{"with a password", "https://me:s3cr3t@tokens.example/", "", "must not have a user", nil},
+		{"with a fragment", "https://tokens.example/#s3cr3t", "", "or a fragment", nil},
+		{"without a host", "https:///s3cr3t", "", "not an https:// URL", nil},
+		{"not a URL", "s3cr3t://%zz", "", "not an https:// URL", nil},
+		{"empty", "", "", "not an https:// URL", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			asked := ""
+			p := ServiceAccountAt(test.url, "ID", "secret")
+			c, err := p.Retrieve(through(t.Context(), func(r *http.Request) (*http.Response, error) {
+				asked = r.URL.String()
+				return answer(200, `{"access_token":"T"}`), nil
+			}))
+			if asked != test.asked || (err == nil) != (test.asked != "") {
+				t.Fatalf("asked %q, got %v; want %q", asked, err, test.asked)
+			}
+			if err == nil && c.AccessToken != "T" {
+				t.Errorf("got token %q, want T", c.AccessToken)
+			}
+			if err != nil && (!strings.Contains(err.Error(), test.says) || test.cause != nil && !errors.Is(err, test.cause) ||
+				strings.Contains(err.Error(), "s3cr3t") || !isPermanent(err)) {
+				t.Errorf("got %v, want %q in it, no secret, and no retry", err, test.says)
+			}
+			if s := fmt.Sprintf("%v %+v %#v", p, p, p); strings.Contains(s, "s3cr3t") || !strings.Contains(s, "service account at ") {
+				t.Errorf("printed: %s", s)
+			}
+		})
+	}
+}
+
+// The query of a token URL may hold a key of its own.
+func TestTokenURLQueryIsNotShown(t *testing.T) {
+	for _, body := range []string{`{"error":"invalid_client"}`, `{"access_token":" "}`} {
+		_, err := ServiceAccountAt("https://tokens.example/token?key=s3cr3t", "ID", "secret").Retrieve(
+			through(t.Context(), func(*http.Request) (*http.Response, error) { return answer(200, body), nil }))
+		if err == nil || strings.Contains(err.Error(), "s3cr3t") || !strings.Contains(err.Error(), "https://tokens.example/token: ") {
+			t.Errorf("%s: got %v, want an error with the URL without its query", body, err)
+		}
+	}
+}
+
 // tokenAPI serves /me to the current token, and tokens.
 type tokenAPI struct {
 	mu      sync.Mutex
@@ -469,6 +572,55 @@ func TestRefusedTokenDoesNotServeOn(t *testing.T) {
 		}))
 		if err == nil {
 			t.Error("no error")
+		}
+	})
+}
+
+// The token was rejected, and another one has come, while a renewal failed: that one serves.
+func TestRenewalFailsWhileAnotherSucceeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var given atomic.Int32
+		works := through(t.Context(), tokens(&given, 3600))
+		p := ServiceAccount(EU, "ID", "secret").(*serviceAccount)
+		old, _ := p.Retrieve(works)
+		time.Sleep(3580 * time.Second)
+		got, err := p.Retrieve(through(t.Context(), func(*http.Request) (*http.Response, error) {
+			p.Invalidate(old)
+			p.fetch(works)
+			return answer(400, ""), nil
+		}))
+		if err != nil || got.AccessToken != "T2" {
+			t.Errorf("got %q, %v; want T2", got.AccessToken, err)
+		}
+	})
+}
+
+// A renewal that callers gave up waiting for counts when it comes.
+func TestLateRenewalCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var given atomic.Int32
+		give := tokens(&given, 3600)
+		p := ServiceAccount(EU, "ID", "secret")
+		p.Retrieve(through(t.Context(), give))
+		time.Sleep(3580 * time.Second)
+		slow := through(t.Context(), func(r *http.Request) (*http.Response, error) {
+			time.Sleep(3 * time.Second)
+			return give(r)
+		})
+		stays := make(chan error)
+		go func() {
+			_, err := p.(*serviceAccount).flight.do(slow, p.(*serviceAccount).fetch)
+			stays <- err
+		}()
+		synctest.Wait()
+		if got, err := p.Retrieve(slow); err != nil || got.AccessToken != "T1" {
+			t.Errorf("after %s got %q, %v; want T1", renewPatience, got.AccessToken, err)
+		}
+		if err := <-stays; err != nil {
+			t.Error(err)
+		}
+		if got, err := p.Retrieve(slow); err != nil || got.AccessToken != "T2" || given.Load() != 2 {
+			t.Errorf("then got %q, %v, with %d tokens given; want T2, the second", got.AccessToken, err, given.Load())
 		}
 	})
 }

@@ -194,7 +194,7 @@ func TestServiceAccountOfAFileNamedHost(t *testing.T) {
 	write(t, f.cwd, "[default]\nendpoint = https://evil.example/1.0\n")
 	_, err := ServiceAccount("", "ID", "secret").Retrieve(through(t.Context(), func(r *http.Request) (*http.Response, error) {
 		t.Errorf("the secret went to %s", r.URL)
-		return answer(500, ""), nil
+		return answer(400, ""), nil
 	}))
 	if err == nil || !strings.Contains(err.Error(), f.cwd) || !strings.Contains(err.Error(), "ServiceAccount") {
 		t.Errorf("got %v, want an error that names %s and ServiceAccount", err, f.cwd)

@@ -3,10 +3,12 @@
 package compat
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -16,18 +18,23 @@ import (
 	"example.com/ovhauth/ovhtest"
 )
 
-// api is an API on a bad day: its clock is an hour ahead of ours, and of each ten requests it answers one 503: at random, but the
-// same at every run.
+// api is an API on a bad day: its clock is an hour ahead of ours, and one request in ten gets the response 503: at random, but the
+// same one in every run.
 type api struct {
 	*ovhtest.Server
-	base *http.Transport
+	base *http.Transport // reaches it
 
 	mu      sync.Mutex
 	records []string // bodies of POST /domain/zone/example.com/record
 }
 
-func newAPI(t *testing.T) *api {
-	a := &api{Server: ovhtest.NewServer(), base: &http.Transport{}}
+func newAPI(t *testing.T) *api { return badDay(t, ovhtest.NewServer()) }
+
+// newTLSAPI is newAPI for clients that speak https alone.
+func newTLSAPI(t *testing.T) *api { return badDay(t, ovhtest.NewTLSServer()) }
+
+func badDay(t *testing.T, server *ovhtest.Server) *api {
+	a := &api{Server: server, base: &http.Transport{}}
 	t.Cleanup(a.Close)
 	t.Cleanup(a.base.CloseIdleConnections)
 	a.SetClock(func() time.Time { return time.Now().Add(time.Hour) })
@@ -44,7 +51,7 @@ func newAPI(t *testing.T) *api {
 		}
 		return nil
 	})
-	a.Handle("POST /domain/zone/example.com/record", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	a.Handle("POST "+recordPath, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
@@ -81,49 +88,68 @@ func (a *api) exercise(t *testing.T, read func() (body string, err error), write
 	for range rounds {
 		for range 2 {
 			if body, err := read(); err != nil || !strings.Contains(body, "Jeanne") {
-				t.Fatalf("read %q, %v", body, err)
+				t.Fatalf("GET /me: %q, %v; want a body with Jeanne", body, err)
 			}
 		}
 		status, err := write()
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("POST %s: %v", recordPath, err)
 		}
 		told[status]++
 	}
-	if len(told) != 2 || len(a.records) != told[http.StatusOK] {
-		t.Errorf("told %v, %d records made", told, len(a.records))
+	if len(told) != 2 {
+		t.Errorf("the statuses of POSTs are %v; want some 200, some 503, no other", told)
 	}
-	for _, got := range a.records {
-		if got != record {
-			t.Errorf("record %s arrived as %s", record, got)
-		}
-	}
+	a.checkRecords(t, told[http.StatusOK])
 	a.checkExchanges(t, told[http.StatusServiceUnavailable])
 }
 
-// checkExchanges checks that the bad day was one, that one request was sent too late and all others were signed well, and that
-// only POSTs were told 503: what else was answered so has been sent again.
-func (a *api) checkExchanges(t *testing.T, writesRefused int) {
+// checkRecords checks that want records were made, and each as it was sent, however its client writes an é in JSON.
+func (a *api) checkRecords(t *testing.T, want int) {
 	t.Helper()
-	late, refused, repeated := 0, 0, 0
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.records) != want {
+		t.Errorf("%d records made, want %d: one for each POST that was told 200", len(a.records), want)
+	}
+	var sent, arrived map[string]string
+	if err := json.Unmarshal([]byte(record), &sent); err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range a.records {
+		clear(arrived)
+		if err := json.Unmarshal([]byte(got), &arrived); err != nil || !reflect.DeepEqual(arrived, sent) {
+			t.Errorf("record %s arrived as %s", record, got)
+		}
+	}
+}
+
+// checkExchanges checks that the bad day was one, that one request was sent with a wrong time and all others were signed well, and
+// that of the requests with the response 503 only POSTs were not sent again.
+func (a *api) checkExchanges(t *testing.T, failedWrites int) {
+	t.Helper()
+	late, failed, repeated := 0, 0, 0
 	for i, x := range a.Exchanges() {
 		switch {
 		case x.ErrorCode == "QUERY_TIME_OUT":
 			late++
 		case strings.HasSuffix(x.URL, "/auth/time"):
 		case !x.Verified:
-			t.Errorf("request %d: %v", i, x)
+			t.Errorf("request %d is not signed well: %v", i, x)
 		}
 		switch {
 		case x.Status != http.StatusServiceUnavailable:
 		case x.Method == http.MethodPost:
-			refused++
+			failed++
 		default:
 			repeated++
 		}
 	}
-	if late != 1 || repeated == 0 || refused != writesRefused || writesRefused == 0 {
-		t.Errorf("%d requests out of time; answered 503 and repeated: %d, and not: %d, of which the client was told %d",
-			late, repeated, refused, writesRefused)
+	if late != 1 {
+		t.Errorf("%d requests were sent with a wrong time, want 1", late)
+	}
+	if repeated == 0 || failed == 0 || failed != failedWrites {
+		t.Errorf("the API sent 503 to %d GETs and %d POSTs, and the client was told of %d; want some, some, and all POSTs",
+			repeated, failed, failedWrites)
 	}
 }

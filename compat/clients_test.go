@@ -2,7 +2,6 @@ package compat
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -12,18 +11,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-resty/resty/v2"
 	"github.com/hashicorp/go-retryablehttp"
 	"github.com/jarcoal/httpmock"
-	"github.com/ovh/go-ovh/ovh"
 	"golang.org/x/time/rate"
+	"resty.dev/v3"
 
 	"example.com/ovhauth"
-	"example.com/ovhauth/compat/iam"
 )
 
-// answer reads all there is of one, for clients that leave that to their caller.
-func answer(resp *http.Response, err error) (int, string, error) {
+// whole reads all of a response, for clients that leave that to their caller.
+func whole(resp *http.Response, err error) (int, string, error) {
 	if err != nil {
 		return 0, "", err
 	}
@@ -36,106 +33,45 @@ func answer(resp *http.Response, err error) (int, string, error) {
 func (a *api) exerciseHTTP(t *testing.T, client *http.Client, base string) {
 	t.Helper()
 	a.exercise(t, func() (string, error) {
-		_, body, err := answer(client.Get(base + "/me"))
+		_, body, err := whole(client.Get(base + "/me"))
 		return body, err
 	}, func() (int, error) {
-		status, _, err := answer(client.Post(base+recordPath, "application/json", strings.NewReader(record)))
+		status, _, err := whole(client.Post(base+recordPath, "application/json", strings.NewReader(record)))
 		return status, err
 	})
 }
 
-// goOVH is a client of OVHcloud's, through ours. What it signs, by keys that nobody knows, ours replaces.
-func goOVH(t *testing.T, a *api, base http.RoundTripper) *ovh.Client {
-	client, err := ovh.NewClient(string(a.Endpoint()), "unknown", "wrong", "unknown")
-	if err != nil {
-		t.Fatal(err)
-	}
-	client.Client = &http.Client{Transport: base}
-	return client
-}
-
-func TestGoOVH(t *testing.T) {
+// A program that has its URL built in, and takes no client, is signed by what stands in for http.DefaultTransport.
+func TestDefaultTransport(t *testing.T) {
+	listed(t, row{
+		Client: "a program that takes no client", Language: "Go",
+		Wiring:  "`http.DefaultTransport = &ovhauth.RetryTransport{Base: &ovhauth.Transport{Base: http.DefaultTransport}}`",
+		BaseURL: "as it is built in, `https://eu.api.ovh.com/1.0`", Keys: "none",
+	})
 	a := newAPI(t)
-	client := goOVH(t, a, a.retrying())
+	original := http.DefaultTransport
+	t.Cleanup(func() { http.DefaultTransport = original })
+	http.DefaultTransport = &ovhauth.RetryTransport{
+		Base:    &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: a.Credentials(), Base: a.Transport()},
+		MinWait: time.Millisecond,
+	}
 	a.exercise(t, func() (string, error) {
-		var me struct{ Firstname string }
-		err := client.Get("/me", &me)
-		return me.Firstname, err
+		_, body, err := whole(http.Get("https://eu.api.ovh.com/1.0/me"))
+		return body, err
 	}, func() (int, error) {
-		err := client.Post(recordPath, map[string]string{"fieldType": "TXT", "target": "é"}, nil)
-		if refusal, ok := errors.AsType[*ovh.APIError](err); ok {
-			return refusal.Code, nil
-		}
-		return http.StatusOK, err
+		status, _, err := whole(http.Post("https://eu.api.ovh.com/1.0"+recordPath, "application/json", strings.NewReader(record)))
+		return status, err
 	})
 }
 
-// go-ovh asks for the time once in its life. When the clocks drift apart after that, all its calls fail; through ours, none.
-func TestGoOVHWhenTheClockSteps(t *testing.T) {
-	for name, test := range map[string]struct {
-		transport func(*api) http.RoundTripper
-		want      string
-	}{
-		"alone":        {func(a *api) http.RoundTripper { return a.base }, "Query out of time"},
-		"through ours": {func(a *api) http.RoundTripper { return a.retrying() }, ""},
-	} {
-		a := newAPI(t)
-		keys := a.Credentials()
-		client, err := ovh.NewClient(string(a.Endpoint()), keys.ApplicationKey, keys.ApplicationSecret, keys.ConsumerKey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		client.Client = &http.Client{Transport: test.transport(a)}
-		if err := client.Get("/me", nil); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		a.SetClock(func() time.Time { return time.Now().Add(-time.Hour) })
-		err = client.Get("/me", nil)
-		if got, ok := errors.AsType[*ovh.APIError](err); ok != (test.want != "") || ok && got.Message != test.want || !ok && err != nil {
-			t.Errorf("%s: %v, want %q", name, err, test.want)
-		}
-	}
-}
-
-func TestOAPICodegen(t *testing.T) {
-	a := newAPI(t)
-	policies(a)
-	client, err := iam.NewClientWithResponses("/v2", iam.WithHTTPClient(&http.Client{Transport: a.retrying()}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	made, told := 0, map[int]int{}
-	for range rounds {
-		created, err := client.CreatePolicyWithResponse(t.Context(), iam.PolicyCreation{Name: "<é>", Identities: []string{}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if told[created.StatusCode()]++; created.JSON200 != nil {
-			made++
-			one, err := client.GetPolicyWithResponse(t.Context(), created.JSON200.Id)
-			if err != nil || one.JSON200 == nil || one.JSON200.Name != "<é>" {
-				t.Fatalf("policy %s: %v, %v", created.JSON200.Id, one, err)
-			}
-		}
-		for range 2 {
-			list, err := client.ListPoliciesWithResponse(t.Context(), &iam.ListPoliciesParams{Details: new(true), XPaginationSize: new(500)})
-			if err != nil || list.JSON200 == nil || len(*list.JSON200) != made {
-				t.Fatalf("%d policies made; listed %v, %v", made, list, err)
-			}
-		}
-	}
-	if none, err := client.GetPolicyWithResponse(t.Context(), "a/b"); err != nil || none.JSON404 == nil {
-		t.Errorf("no policy: %v, %v", none, err)
-	}
-	if len(told) != 2 {
-		t.Errorf("told %v", told)
-	}
-	a.checkExchanges(t, told[http.StatusServiceUnavailable])
-}
-
 func TestResty(t *testing.T) {
+	listed(t, row{
+		Client: "resty", Module: "resty.dev/v3", Language: "Go",
+		Wiring: "`SetTransport(transport)`", BaseURL: "none: `/me`", Keys: "none",
+	})
 	a := newAPI(t)
 	client := resty.New().SetTransport(a.retrying())
+	defer client.Close()
 	a.exercise(t, func() (string, error) {
 		resp, err := client.R().Get("/me")
 		return resp.String(), err
@@ -145,8 +81,12 @@ func TestResty(t *testing.T) {
 	})
 }
 
-// What a proxy passes on has no GetBody: it is signed all the same, held meanwhile.
+// What a reverse proxy passes on has no GetBody: it is signed all the same.
 func TestReverseProxy(t *testing.T) {
+	listed(t, row{
+		Client: "httputil.ReverseProxy", Language: "Go",
+		Wiring: "`Transport: transport`", BaseURL: "`SetURL` to the endpoint, or no host at all", Keys: "none",
+	})
 	a := newAPI(t)
 	target, err := url.Parse(string(a.Endpoint()))
 	if err != nil {
@@ -162,6 +102,11 @@ func TestReverseProxy(t *testing.T) {
 
 // Code that has a retryablehttp.Client of its own needs no RetryTransport.
 func TestRetryableHTTP(t *testing.T) {
+	listed(t, row{
+		Client: "go-retryablehttp", Module: "github.com/hashicorp/go-retryablehttp", Language: "Go",
+		Wiring:  "`HTTPClient`, with a Transport, and `CheckRetry`, `Backoff`",
+		BaseURL: "none: `/me`", Keys: "none",
+	})
 	a := newAPI(t)
 	client := retryablehttp.NewClient()
 	client.HTTPClient = &http.Client{Transport: a.transport()}
@@ -171,23 +116,27 @@ func TestRetryableHTTP(t *testing.T) {
 	client.RetryWaitMin = time.Millisecond
 	client.Logger = nil
 	a.exercise(t, func() (string, error) {
-		_, body, err := answer(client.Get("/me"))
+		_, body, err := whole(client.Get("/me"))
 		return body, err
 	}, func() (int, error) {
-		status, _, err := answer(client.Post(recordPath, "application/json", []byte(record)))
+		status, _, err := whole(client.Post(recordPath, "application/json", []byte(record)))
 		return status, err
 	})
 }
 
 // A mock below sees each attempt, signed, and may let it through.
 func TestHTTPMock(t *testing.T) {
+	listed(t, row{
+		Client: "httpmock", Module: "github.com/jarcoal/httpmock", Language: "Go",
+		Wiring: "`Transport.Base`", BaseURL: "responders of absolute URLs", Keys: "none",
+	})
 	a := newAPI(t)
 	mock := httpmock.NewMockTransport()
 	mock.RegisterResponder("GET", string(a.Endpoint())+"/me", a.base.RoundTrip)
 	mock.RegisterResponder("POST", string(a.Endpoint())+recordPath, a.base.RoundTrip)
 	mock.RegisterResponder("GET", "https://files.example/invoice", func(req *http.Request) (*http.Response, error) {
 		if req.Header.Get("X-Ovh-Signature") != "" {
-			t.Error("signed for another origin")
+			t.Error("a request for another origin is signed")
 		}
 		return httpmock.NewStringResponse(http.StatusTeapot, ""), nil
 	})
@@ -198,25 +147,29 @@ func TestHTTPMock(t *testing.T) {
 	if n := mock.GetTotalCallCount(); n != len(a.Exchanges()) {
 		t.Errorf("the mock was called %d times for %d requests", n, len(a.Exchanges()))
 	}
-	if status, _, err := answer(client.Get("https://files.example/invoice")); status != http.StatusTeapot {
-		t.Errorf("%d, %v", status, err)
+	if status, _, err := whole(client.Get("https://files.example/invoice")); status != http.StatusTeapot {
+		t.Errorf("from another origin: %d, %v; want 418", status, err)
 	}
 }
 
-// Each attempt takes a token; a request mended for its time takes no second one.
+// Each attempt takes a token; a request that is sent again because of its time takes no second one.
 func TestRateLimiter(t *testing.T) {
+	listed(t, row{
+		Client: "rate.Limiter", Module: "golang.org/x/time", Language: "Go",
+		Wiring: "`RetryTransport.Limiter`", BaseURL: "none: `/me`", Keys: "none",
+	})
 	a := newAPI(t)
 	limiter := rate.NewLimiter(rate.Every(time.Hour), 1000)
 	stack := a.retrying()
 	stack.Limiter = limiter
 	client := &http.Client{Transport: stack}
 	a.exerciseHTTP(t, client, "")
-	sent := len(a.Exchanges()) - 1 // without the one that was signed at the wrong time
+	sent := len(a.Exchanges()) - 1 // without the one that was signed with a wrong time
 	if taken := 1000 - int(limiter.Tokens()+0.5); taken != sent {
 		t.Errorf("%d attempts took %d tokens", sent, taken)
 	}
 
-	stack.Limiter.(*rate.Limiter).SetBurst(0)
+	limiter.SetBurst(0)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "GET", "/me", nil)
@@ -225,6 +178,6 @@ func TestRateLimiter(t *testing.T) {
 	}
 	a.Forget()
 	if _, err := client.Do(req); err == nil || !strings.Contains(err.Error(), "ovhauth: limiter: ") || len(a.Exchanges()) != 0 {
-		t.Errorf("without a token: %v, %d sent", err, len(a.Exchanges()))
+		t.Errorf("without a token: %v, %d sent; want an error of the limiter, and nothing sent", err, len(a.Exchanges()))
 	}
 }

@@ -8,13 +8,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-acme/lego/v3/challenge/dns01"
-	legoovh "github.com/go-acme/lego/v3/providers/dns/ovh"
+	"github.com/go-acme/lego/v5/challenge/dns01"
+	legoovh "github.com/go-acme/lego/v5/providers/dns/ovh"
 	"github.com/miekg/dns"
 	"github.com/ovh/go-ovh/ovh"
 )
 
-// nameserver answers on loopback that example.com is a zone: lego asks the DNS where one begins.
+// nameserver says on loopback that example.com is a zone: lego asks the DNS where one begins.
 func nameserver(t *testing.T) (address string) {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -57,44 +57,49 @@ func zone(a *api) (deleted func() int) {
 
 // lego's provider takes an http.Client in its Config, and gives it to the go-ovh inside. Its own keys are asked for, and not used.
 func TestLego(t *testing.T) {
-	if err := dns01.AddRecursiveNameservers([]string{nameserver(t)})(nil); err != nil {
-		t.Fatal(err)
-	}
+	listed(t, row{
+		Client: "lego", Module: "github.com/go-acme/lego/v5", Language: "Go",
+		Wiring: "`HTTPClient` of `ovh.Config`", BaseURL: "`APIEndpoint` as ever: `ovh-eu`", Keys: "any three",
+	})
+	previous := dns01.DefaultClient()
+	dns01.SetDefaultClient(dns01.NewClient(&dns01.Options{RecursiveNameservers: []string{nameserver(t)}}))
+	t.Cleanup(func() { dns01.SetDefaultClient(previous) })
 	a := newAPI(t)
 	deleted := zone(a)
 	config := legoovh.NewDefaultConfig()
 	config.APIEndpoint = string(a.Endpoint())
-	config.ApplicationKey, config.ApplicationSecret, config.ConsumerKey = "unknown", "wrong", "unknown"
+	config.ApplicationKey, config.ApplicationSecret, config.ConsumerKey = "any", "any", "any"
 	config.HTTPClient = &http.Client{Transport: a.retrying()}
 	provider, err := legoovh.NewDNSProviderConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	refused, orphans := 0, 0
+	failed, orphans := 0, 0
 	told := func(err error) {
-		if refusal, ok := errors.AsType[*ovh.APIError](err); !ok || refusal.Code != http.StatusServiceUnavailable {
-			t.Fatal(err)
+		if e, ok := errors.AsType[*ovh.APIError](err); !ok || e.Code != http.StatusServiceUnavailable {
+			t.Fatalf("%v; want nothing but 503", err)
 		}
-		refused++
+		failed++
 	}
 	for i := range rounds {
 		token := fmt.Sprint("token", i)
-		// A POST for the record, and one to refresh the zone. Either may be answered 503, and lego says so.
-		err := provider.Present("www.example.com", token, "key")
-		for ; err != nil; err = provider.Present("www.example.com", token, "key") {
+		// A POST for the record, and one to refresh the zone. The response to either may be 503, and lego says so.
+		err := provider.Present(t.Context(), "www.example.com", token, "key")
+		for ; err != nil; err = provider.Present(t.Context(), "www.example.com", token, "key") {
 			told(err)
 			if strings.Contains(err.Error(), "refresh zone") {
 				orphans++ // lego does not remember the record that it has just made
 			}
 		}
-		// A DELETE, which is never refused for long, and the refresh.
-		if err := provider.CleanUp("www.example.com", token, "key"); err != nil {
+		// A DELETE, which is sent again after a 503, and the refresh.
+		if err := provider.CleanUp(t.Context(), "www.example.com", token, "key"); err != nil {
 			told(err)
 		}
 	}
 	if len(a.records) != rounds+orphans || deleted() != rounds {
-		t.Errorf("%d records made, %d deleted; %d rounds, %d orphans", len(a.records), deleted(), rounds, orphans)
+		t.Errorf("%d records made, %d deleted; want %d, of which %d are orphans, and %d", len(a.records), deleted(), rounds+orphans,
+			orphans, rounds)
 	}
-	a.checkExchanges(t, refused)
+	a.checkExchanges(t, failed)
 }

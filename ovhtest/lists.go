@@ -27,7 +27,7 @@ func list(c *call, r *http.Request, found map[int64]any) (any, *apiError) {
 		if err != nil {
 			return nil, err
 		}
-		first = min(min(number-1, len(ids))*size, len(ids))
+		first = min(min(number-1, len(ids))*size, len(ids)) // the inner min keeps an int of 32 bits from overflowing
 		c.header.Set("X-Pagination-Number", strconv.Itoa(number))
 	case "CachedObjectList-Cursor":
 		if first, err = count(r, "X-Pagination-Cursor", 0); err != nil || first > len(ids) {

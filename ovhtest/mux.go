@@ -50,7 +50,7 @@ func (s *Server) handle(pattern string, r route) {
 		all = map[string]mounted{}
 	}
 	for _, p := range absolute(pattern) {
-		all[wildcard.ReplaceAllString(p, "{")] = mounted{p, r}
+		all[wildcard.ReplaceAllString(strings.Join(strings.Fields(p), " "), "{")] = mounted{p, r}
 	}
 	mux := http.NewServeMux() // of its own: http.ServeMux forgets nothing
 	for _, m := range all {
