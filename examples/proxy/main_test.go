@@ -347,7 +347,7 @@ func TestErrors(t *testing.T) {
 		})
 	}
 	if status, message, _ := explain(fmt.Errorf("x: %w", context.Canceled)); status != 499 || message != "the client has left" {
-		t.Errorf("a client that leaves: %d, %s", status, message)
+		t.Errorf("a client that leaves: %d, %s; want 499", status, message)
 	}
 }
 
@@ -584,7 +584,7 @@ func runProxy(t *testing.T, args ...string) running {
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
-			t.Errorf("run: %v", err)
+			t.Errorf("run: %v, want no error", err)
 		}
 	})
 	listening := regexp.MustCompile(`curl (https?://[0-9.:]+)/me`)
@@ -651,7 +651,7 @@ func TestRunWithTLS(t *testing.T) {
 		}}
 		resp, err := (&http.Client{Transport: base}).Get("https://" + host + "/me")
 		if err != nil {
-			t.Errorf("%s: %v", host, err)
+			t.Errorf("%s: %v, want 200", host, err)
 			continue
 		}
 		resp.Body.Close()

@@ -68,7 +68,7 @@ func start(t *testing.T, args ...string) (exported map[string]string, exchanges 
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
-			t.Errorf("run: %v", err)
+			t.Errorf("run: %v, want no error", err)
 		}
 		seenWriter.Close()
 	})
