@@ -65,7 +65,6 @@ type setup struct {
 	transport   *Transport
 	credentials CredentialProvider
 	clock       Clock
-	hidden      func() *setup // this one, for a context to hold: in another's field, fmt follows pointers to the keys
 }
 
 func (t *Transport) setup(ctx context.Context) (*setup, error) {
@@ -80,7 +79,6 @@ func (t *Transport) setup(ctx context.Context) (*setup, error) {
 	if s.clock == nil {
 		s.clock = &t.clock
 	}
-	s.hidden = func() *setup { return s }
 	t.ready.CompareAndSwap(nil, s) // of several first requests, all use the same
 	return t.ready.Load(), nil
 }
@@ -205,7 +203,7 @@ func (t *Transport) route(req *http.Request) (c call, err error) {
 	c = call{setup: s, req: req, url: u, hostHeader: req.Host}
 	switch {
 	case u.Host == "" && (u.Scheme == "" || u.Scheme == s.scheme):
-		c.ctx = &outgoing{Context: ctx, sender: s.hidden, method: req.Method, asked: u}
+		c.ctx = &outgoing{Context: ctx, sender: s, method: req.Method, asked: u}
 		c.url, c.hostHeader = &c.ctx.url, s.host
 		c.target = s.absolute(u, c.url)
 		c.foreign = c.strayed()
@@ -222,7 +220,7 @@ func (t *Transport) route(req *http.Request) (c call, err error) {
 		c.target = u.RequestURI()
 		c.hostHeader = cmp.Or(c.hostHeader, u.Host)
 		if c.foreign = !s.owns(u) || c.strayed(); !c.foreign {
-			c.ctx = &outgoing{Context: ctx, sender: s.hidden, method: req.Method, asked: u}
+			c.ctx = &outgoing{Context: ctx, sender: s, method: req.Method, asked: u}
 		}
 	}
 	if c.foreign {
@@ -314,7 +312,7 @@ func (c *call) pass() (*http.Response, error) {
 	ctx := c.req.Context()
 	out := c.req.WithContext(context.WithValue(ctx, passing{}, c.transport)) // not Clone, as in authorize
 	out.URL, out.Header = c.url, c.req.Header
-	if above, ok := ctx.Value(signing{}).(*outgoing); !ok || !above.sender().owns(c.url) {
+	if above, ok := ctx.Value(signing{}).(*outgoing); !ok || !above.sender.owns(c.url) {
 		out.Header = without(c.req.Header, isSignature)
 		if redirectOfRelative(c.req) {
 			out.Header = without(out.Header, isPrivate)
@@ -353,11 +351,11 @@ func isPrivate(name string) bool {
 // outgoing is the context of a request that is sent to the endpoint, and the memory for its URL. It tells a Transport below that
 // the request is signed, and for whom.
 type outgoing struct {
-	context.Context               // the caller's
-	sender          func() *setup // setup.hidden
-	method          string        // of the request
-	asked           *url.URL      // the caller's own, for events
-	url             url.URL       // the absolute form of one without a host
+	context.Context          // the caller's
+	sender          *setup   // whose request it is
+	method          string   // of the request
+	asked           *url.URL // the caller's own, for events
+	url             url.URL  // the absolute form of one without a host
 }
 
 type (
@@ -368,7 +366,7 @@ type (
 // isInside reports whether ctx is that of a request which t itself has sent to its Base.
 func isInside(ctx context.Context, t *Transport) bool {
 	o, _ := ctx.Value(signing{}).(*outgoing)
-	return o != nil && o.sender().transport == t || ctx.Value(passing{}) == t
+	return o != nil && o.sender.transport == t || ctx.Value(passing{}) == t
 }
 
 // Format keeps fmt from following the caller's context further than it would by itself, to what that one would not show.
@@ -406,10 +404,10 @@ func (p *providerContext) Format(f fmt.State, verb rune) { (*outgoing)(p).Format
 
 func (p *providerContext) Value(key any) any {
 	if key == oauth2.HTTPClient { // made only for those who ask
-		return &http.Client{Transport: p.sender().transport.base()}
+		return &http.Client{Transport: p.sender.transport.base()}
 	}
 	if key == (listenerKey{}) {
-		t, req := p.sender().transport, (&http.Request{Method: p.method, URL: p.asked}).WithContext(p.Context)
+		t, req := p.sender.transport, (&http.Request{Method: p.method, URL: p.asked}).WithContext(p.Context)
 		return listener{t.Logger, func() {
 			emit(req, t.OnEvent, t.Logger, Event{Kind: EventCredentialsReplaced, Attempt: 1, Reason: ReasonClientRejected})
 		}}
