@@ -44,6 +44,7 @@ func callOf(r *http.Request) *call { return r.Context().Value(callKey{}).(*call)
 // serve receives a request and lets its fault happen, at the fault's place around respond.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	c := &call{exchange: s.arrived(r)}
+	defer s.done(c.exchange)
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 	f := s.fault(r)
 	if f.Cut == CutBeforeRequest {

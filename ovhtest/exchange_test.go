@@ -41,6 +41,27 @@ func TestExchanges(t *testing.T) {
 	}
 }
 
+// What is cut off is an exchange, too.
+func TestOnExchange(t *testing.T) {
+	s := newServer(t)
+	seen := make(chan ovhtest.Exchange, 1)
+	s.OnExchange(func(x ovhtest.Exchange) { seen <- x })
+	call(t, s, "PUT", "/1.0/me", `{"name":"x"}`)
+	if x := <-seen; x.Method != "PUT" || !x.Verified || x.Status != 200 || string(x.Body) != `{"name":"x"}` {
+		t.Errorf("seen %s with %s, want the PUT as it was", x, x.Body)
+	}
+	s.Inject(ovhtest.Fault{Cut: ovhtest.CutBeforeRequest})
+	client.Do(plain(t, s, "GET", "/1.0/me", ""))
+	if x := <-seen; x.Status != 0 || x.Executed {
+		t.Errorf("seen %s, want one that was cut off", x)
+	}
+	s.OnExchange(nil)
+	call(t, s, "GET", "/1.0/me", "")
+	if len(seen) != 0 {
+		t.Error("an observer that was taken away saw an exchange")
+	}
+}
+
 func TestNothingPrintsASecret(t *testing.T) {
 	s := newServer(t)
 	call(t, s, "PUT", "/1.0/me?secret=query", `{"name":"secretbody"}`)

@@ -13,7 +13,9 @@ import (
 
 // says responds with a text.
 func says(text string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, text+r.PathValue("a")+r.PathValue("b")) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, text+r.PathValue("a")+r.PathValue("b"))
+	})
 }
 
 func TestHandleReplaces(t *testing.T) {

@@ -4,19 +4,18 @@ import (
 	"net/http"
 	"os"
 
-	"github.com/go-redis/redis_rate/v10"
 	"github.com/redis/go-redis/v9"
 
 	"example.com/ovhauth"
 	"example.com/ovhauth/redislimit"
 )
 
-// Ten requests a second and one access token, for as many machines as run this.
+// Sixty requests a minute and one access token, for as many machines as run this.
 func Example() {
 	rdb := redis.NewClient(&redis.Options{Addr: "redis.internal:6379", ContextTimeoutEnabled: true})
 	id, secret := os.Getenv("OVH_CLIENT_ID"), os.Getenv("OVH_CLIENT_SECRET")
 	client := &http.Client{Transport: &ovhauth.RetryTransport{
-		Limiter: &redislimit.Limiter{Redis: rdb, Key: "prod", Limit: redis_rate.PerSecond(10)},
+		Limiter: &redislimit.Limiter{Redis: rdb, Key: "prod", Requests: 60},
 		Base: &ovhauth.Transport{Credentials: &redislimit.TokenCache{
 			Redis: rdb, Name: "prod", Secret: secret,
 			Provider: ovhauth.ServiceAccount(ovhauth.EU, id, secret),

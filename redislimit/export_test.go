@@ -8,3 +8,6 @@ func SetPatience(d time.Duration) (undo func()) {
 	patience = d
 	return func() { patience = old }
 }
+
+// LockLife is how long a machine that was killed holds the others up.
+var LockLife = lockLife

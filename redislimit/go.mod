@@ -6,8 +6,8 @@ replace example.com/ovhauth => ..
 
 require (
 	example.com/ovhauth v0.0.0
-	github.com/go-redis/redis_rate/v10 v10.0.1
 	github.com/redis/go-redis/v9 v9.23.0
+	github.com/yuin/gopher-lua v1.1.2
 )
 
 require (

@@ -1,73 +1,152 @@
 package redislimit
 
 import (
+	"cmp"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
-	"github.com/go-redis/redis_rate/v10"
 	"github.com/redis/go-redis/v9"
 )
 
-// Limiter is an [ovhauth.Limiter] that all machines with the same Redis and Key take from. Redis counts, by its own clock, in
-// the script of github.com/go-redis/redis_rate (GCRA); nothing depends on the machines' clocks.
+// Limiter is an [ovhauth.Limiter] that all machines with the same Redis and Key take their turns from. Redis hands these out, by
+// its own clock; the machines' clocks do not matter. A caller learns the time of its turn at once and waits for that, first come,
+// first served over the whole fleet, however far each machine is from Redis. It asks Redis a second time when its turn comes, as a
+// 429 may have moved it. All who wait on one machine ask together.
 //
-// A Redis that has lost its data, by a restart or a failover, starts with a full quota: up to Limit.Burst requests more than
-// the limit may be sent then, and no more. While it does not answer, none is.
+// In any time of length Per, by Redis's clock, there are at most Requests + Burst - 1 turns. A Redis that has lost its data begins
+// anew, with Burst turns at once; those who wait already get new turns. While Redis does not respond, there are none.
 //
-// A Limiter is safe for concurrent use; its fields must not change after the first Wait.
+// With Requests 0 nothing is limited until the API responds 429. [ovhauth.RetryTransport] tells Throttled, and from then on all
+// machines share one rate, which is learned from the 429s: first nothing is sent for as long as the API asks for (Retry-After), or
+// for a second, doubled until one request is granted; then all send at the rate that was granted before, later a little faster, to
+// find out whether there is more. Ten minutes after the last request the rate is forgotten. With Requests set, a 429 slows the
+// fleet down likewise, and the rate comes back to that of Requests.
+//
+// A Limiter is safe for concurrent use; its fields must not change after the first Wait. A copy shares the quota, and nothing else.
 type Limiter struct {
 	Redis redis.UniversalClient // required
 
-	// Key names the quota: the account, say. In Redis it is "rate:" and Key.
+	// Key names the quota: the account, say. Required. In Redis it is "ovhauth:limit:" and Key.
 	Key string
 
-	// Limit is Rate requests in each Period, and up to Burst at once: redis_rate.PerSecond(10). All three are required.
-	Limit redis_rate.Limit
+	// Requests is how many may be sent in each Per, by all machines together. 0 means unknown: the rate is learned.
+	Requests int
+
+	// Per is the time that Requests counts for. 0 means a minute.
+	Per time.Duration
+
+	// Burst is how many requests may be sent at once after a pause. 0 means 1. Without Requests it has no meaning.
+	Burst int
 
 	// Timeout bounds one question to Redis. 0 means 2 s.
 	Timeout time.Duration
-
-	queue queue
 }
 
-// Wait takes one request from the quota, when there is one to be had. It returns an error at once if the context's deadline comes
-// before that, which then matches [context.DeadlineExceeded]; ctx.Err() if ctx ends while it waits; and one that matches
-// [ErrUnavailable] if Redis does not answer. Those who wait on one machine are served in turn, and ask Redis one at a time.
+//go:embed limit.lua
+var limitSource string
+
+// limitScript is sent by EVAL: a redis.Script would hash it with SHA-1, which FIPS 140 forbids.
+var limitScript = regexp.MustCompile(`(?m)\s*(--.*)?$`).ReplaceAllString(limitSource, "")
+
+// Wait returns nil when it is the caller's turn to send a request. It returns an error at once if the turn would come after the
+// context's deadline, which then matches [context.DeadlineExceeded]. If ctx ends while it waits, it gives its turn back and
+// returns ctx.Err().
+//
+// If Redis is in trouble, Wait waits for it to come back until ctx ends, or, if ctx has no deadline, for Timeout. Then the error
+// matches [ErrUnavailable], and ctx.Err() too if ctx has ended. A lack of permission is an error at once.
 func (l *Limiter) Wait(ctx context.Context) error {
-	if l.Redis == nil || l.Key == "" || l.Limit.Rate < 1 || l.Limit.Burst < 1 || l.Limit.Period <= 0 {
-		return errors.New("redislimit: a Limiter needs Redis, Key, and a Limit with Rate, Burst and Period")
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	return l.queue.do(ctx, func() error {
-		for {
-			taken, err := ask(ctx, l.Timeout, func(ctx context.Context) (*redis_rate.Result, error) {
-				return redis_rate.NewLimiter(l.Redis).Allow(ctx, l.Key, l.Limit)
-			})
-			if err != nil {
-				return err
-			}
-			if taken.Allowed > 0 {
-				return nil
-			}
-			if deadline, ok := ctx.Deadline(); ok && taken.RetryAfter >= time.Until(deadline) {
-				return &tooLate{l.Key, taken.RetryAfter}
-			}
-			if err := sleep(ctx, taken.RetryAfter); err != nil {
-				return err
-			}
-		}
+	if err := l.check(); err != nil {
+		return err
+	}
+	return queues.of(l).wait(ctx, *l)
+}
+
+// Throttled tells all machines of a 429 and its Retry-After, 0 for none. It returns when Redis knows, at the latest after Timeout
+// or when ctx ends. If Redis does not respond, nothing is learned.
+func (l *Limiter) Throttled(ctx context.Context, retryAfter time.Duration) {
+	if l.check() == nil {
+		queues.of(l).throttled(ctx, *l, retryAfter)
+	}
+}
+
+var queues states[Limiter, queue]
+
+func (l *Limiter) check() error {
+	switch {
+	case l.Redis == nil || l.Key == "":
+		return errors.New("redislimit: a Limiter needs Redis and Key")
+	case l.Requests < 0 || l.Per < 0 || l.Burst < 0:
+		return errors.New("redislimit: a Limiter's Requests, Per and Burst must not be negative")
+	}
+	return nil
+}
+
+// schedule is what Redis says about turns. Tickets are numbered; that of number k has its turn at at + (k - from) · space.
+type schedule struct {
+	gen    int64 // tickets of another are void; 0: nothing is limited
+	lesson int64 // grows when turns are moved away
+	now    int64 // by Redis's clock, in µs
+	at     time.Time
+	from   int64
+	space  time.Duration
+	again  time.Duration // after which it is worth while to look again, as turns may have come nearer; 0 for never
+}
+
+func (s *schedule) turn(ticket int64) time.Time {
+	return s.at.Add(time.Duration(ticket-s.from) * s.space)
+}
+
+// book gives tickets back and books one for each patience: the longest wait, in µs. Where that does not suffice, there is in place
+// of a ticket the wait that it would take, as -wait-1.
+func (l *Limiter) book(ctx context.Context, gen int64, back []int64, patience []int64) (schedule, []int64, error) {
+	args := []any{"book", gen, len(back)}
+	for _, k := range append(back, patience...) {
+		args = append(args, k)
+	}
+	return l.eval(ctx, args)
+}
+
+func (l *Limiter) teach(ctx context.Context, retryAfter time.Duration) (schedule, error) {
+	s, _, err := l.eval(ctx, []any{"throttled", max(0, retryAfter).Microseconds(), 0})
+	return s, err
+}
+
+func (l *Limiter) eval(ctx context.Context, args []any) (schedule, []int64, error) {
+	per, burst := max(1, cmp.Or(l.Per, time.Minute).Microseconds()), max(1, l.Burst)
+	if l.Requests == 0 {
+		burst = 1
+	}
+	args = append([]any{l.Requests, per, burst}, args...)
+	reply, err := ask(ctx, l.Timeout, func(ctx context.Context) ([]int64, error) {
+		return l.Redis.Eval(ctx, limitScript, []string{"ovhauth:limit:" + l.Key}, args...).Int64Slice()
 	})
+	if err != nil {
+		return schedule{}, nil, err
+	}
+	const head = 7
+	if len(reply) < head {
+		return schedule{}, nil, fmt.Errorf("%w: it responded with %d numbers to a script that returns more", ErrUnavailable, len(reply))
+	}
+	µs := func(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
+	return schedule{gen: reply[0], lesson: reply[1], now: reply[2], at: time.Now().Add(µs(reply[3])), from: reply[4], space: µs(reply[5]),
+		again: µs(reply[6])}, reply[head:], nil
 }
 
 // tooLate says that there is nothing left for a caller before its deadline. Others may have more time.
 type tooLate struct {
-	key   string
-	after time.Duration
+	key  string
+	wait time.Duration
 }
 
 func (e *tooLate) Error() string {
-	return fmt.Sprintf("redislimit: quota %q is used up for another %s: %s", e.key, e.after, context.DeadlineExceeded)
+	return fmt.Sprintf("redislimit: the next free turn of quota %q is in %s: %s", e.key, e.wait.Round(time.Millisecond), context.DeadlineExceeded)
 }
 
 func (e *tooLate) Unwrap() error { return context.DeadlineExceeded }

@@ -1,105 +1,124 @@
-// Package redislimit lets a fleet of machines share one OVHcloud account through a Redis: its request quota ([Limiter]) and its
-// OAuth2 access token ([TokenCache]).
+// Package redislimit lets a fleet of machines share one OVHcloud account through a Redis: its request quota, or what 429 responses
+// teach about it ([Limiter]), and its OAuth2 access token ([TokenCache]).
 //
 //	rdb := redis.NewClient(&redis.Options{Addr: "redis.internal:6379"})
 //	client := &http.Client{Transport: &ovhauth.RetryTransport{
-//		Limiter: &redislimit.Limiter{Redis: rdb, Key: "prod", Limit: redis_rate.PerSecond(10)},
+//		Limiter: &redislimit.Limiter{Redis: rdb, Key: "prod", Requests: 60},
 //		Base: &ovhauth.Transport{Credentials: &redislimit.TokenCache{
 //			Redis: rdb, Name: "prod", Secret: clientSecret,
 //			Provider: ovhauth.ServiceAccount(ovhauth.EU, clientID, clientSecret),
 //		}},
 //	}}
 //
-// While Redis does not answer, a Limiter lets nothing through, and a TokenCache has the token that this machine knows already, as
-// long as that lives. The error is [ErrUnavailable], after at most the Timeout; a request that fails by it has not been sent. Once
-// Redis is back, go-redis may take a second to see it. A program that would rather go on at a rate of its own can wrap the
-// Limiter and look for that error.
+// It needs Redis 6 or newer, alone, behind sentinels or as a cluster. Every command is about one key, and the name of every key
+// begins with "ovhauth:". A user of Redis with these permissions is enough:
+//
+//	ACL SETUSER ovhauth on >password resetkeys ~ovhauth:* -@all +eval +get +set +del +pttl +time
+//
+// For a cluster, add +cluster|slots +cluster|shards +readonly, or for Redis 6 +cluster +readonly.
+//
+// Neither type needs SHA-1: both work under GODEBUG=fips140=only.
 package redislimit
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"strings"
 	"time"
 )
 
-// ErrUnavailable is what errors match that are about Redis: it was not reached, did not answer in time, or answered an error,
-// which they wrap.
-var ErrUnavailable = errors.New("redislimit: Redis is not available; check that it runs, its address and its password")
+// ErrUnavailable is what errors match that are about Redis: it was not reached, did not respond in time, or responded with an
+// error, which they wrap. They say which.
+var ErrUnavailable = errors.New("redislimit: Redis is not available")
 
 // defaultTimeout bounds one question to Redis, whatever the client would wait.
 const defaultTimeout = 2 * time.Second
 
-// ask has fn talk to Redis for at most timeout. It returns when ctx ends, even though a go-redis client heeds no deadline of a
-// context while it reads, unless its ContextTimeoutEnabled says so: what is left then ends by the client's own timeouts.
-func ask[T any](ctx context.Context, timeout time.Duration, fn func(context.Context) (T, error)) (T, error) {
-	if timeout <= 0 {
-		timeout = defaultTimeout
+func timeoutOf(d time.Duration) time.Duration {
+	if d <= 0 {
+		return defaultTimeout
 	}
+	return d
+}
+
+// ask has fn talk to Redis for at most timeout. It returns in time even if fn does not: a go-redis client heeds no deadline of a
+// context while it reads, unless its ContextTimeoutEnabled says so. What is left then ends by the client's own timeouts.
+func ask[T any](ctx context.Context, timeout time.Duration, fn func(context.Context) (T, error)) (T, error) {
+	timeout = timeoutOf(timeout)
 	bounded, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	type answer struct {
+	type response struct {
 		value T
 		err   error
 	}
-	answers := make(chan answer, 1)
+	responses := make(chan response, 1)
 	go func() {
+		defer cancel()
 		value, err := fn(bounded)
-		answers <- answer{value, err}
+		responses <- response{value, err}
 	}()
-	var a answer
+	var r response
 	select {
-	case a = <-answers:
-		if a.err == nil {
-			return a.value, nil
+	case r = <-responses:
+		if r.err == nil {
+			return r.value, nil
 		}
 	case <-bounded.Done():
-		a.err = fmt.Errorf("no answer within %s", timeout)
+		r.err = context.DeadlineExceeded
 	}
 	if ended := ctx.Err(); ended != nil {
-		return a.value, ended
+		return r.value, ended
 	}
-	return a.value, fmt.Errorf("%w: %w", ErrUnavailable, a.err)
+	return r.value, trouble(r.err, timeout)
 }
 
-// queue lets one goroutine of this machine at a time talk to Redis. The zero value is ready.
-type queue struct {
-	once   sync.Once
-	turn   chan struct{}
-	err    error // of the last that failed, for those who were waiting behind it
-	failed time.Time
+// troubles are what Redis responds with when it cannot do what it is asked, and what that means.
+var troubles = []struct{ text, means string }{
+	{"LOADING", "it is loading its data"},
+	{"OOM ", "it is out of memory; raise its maxmemory"},
+	{"NOAUTH", "it wants a password; check the client's Username and Password"},
+	{"unauthenticated", "it wants a password; check the client's Username and Password"}, // of a command as long as a script
+	{"WRONGPASS", "it rejects the password; check the client's Username and Password"},
+	{"NOPERM", "it gives no permission; the package's documentation has the ACL that is needed"},
+	{"can't run this command", "it gives no permission; the package's documentation has the ACL that is needed"},
+	{"READONLY", "it is read-only, a replica; check that the client finds the master"},
+	{"MISCONF", "it cannot write to its disk, and is read-only until it can"},
+	{"NOREPLICAS", "it has too few replicas, and is read-only until it has enough"},
+	{"MASTERDOWN", "its master is down"},
+	{"CLUSTERDOWN", "its cluster is down"},
 }
 
-// do calls fn when it is this caller's turn. If it fails, so do those who were waiting meanwhile: each would otherwise wait for
-// as long again, one after the other.
-func (q *queue) do(ctx context.Context, fn func() error) error {
-	arrived := time.Now()
-	q.once.Do(func() { q.turn = make(chan struct{}, 1) })
-	select {
-	case q.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+// trouble makes an error of what a client of Redis returned.
+func trouble(err error, timeout time.Duration) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: it is unreachable: no response within %s", ErrUnavailable, timeout)
 	}
-	defer func() { <-q.turn }()
-	if q.failed.After(arrived) {
-		return q.err
+	for _, t := range troubles {
+		if strings.Contains(err.Error(), t.text) {
+			return fmt.Errorf("%w: %s: %w", ErrUnavailable, t.means, err)
+		}
 	}
-	err := fn()
-	if _, own := errors.AsType[*tooLate](err); err != nil && !own && ctx.Err() == nil {
-		q.err, q.failed = err, time.Now()
+	if isResponse(err) {
+		return fmt.Errorf("%w: it responded with an error: %w", ErrUnavailable, err)
 	}
-	return err
+	return fmt.Errorf("%w: it is unreachable; check that it runs, and its address: %w", ErrUnavailable, err)
 }
 
-// sleep waits for d, and returns ctx.Err() if ctx ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// isResponse reports whether err is what Redis said, rather than what befell the connection.
+func isResponse(err error) bool {
+	_, ok := errors.AsType[interface {
+		error
+		RedisError()
+	}](err)
+	return ok
+}
+
+// isForbidden reports whether waiting does not help, as somebody has to change a permission.
+func isForbidden(err error) bool {
+	for _, text := range []string{"NOAUTH", "unauthenticated", "WRONGPASS", "NOPERM", "can't run this command"} {
+		if strings.Contains(err.Error(), text) {
+			return true
+		}
 	}
+	return false
 }

@@ -1,14 +1,20 @@
 package redislimit_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,13 +30,17 @@ type source struct {
 	mu      sync.Mutex
 	given   int
 	err     error
+	life    time.Duration // 0: it does not say
 	before  func(ctx context.Context)
 	dropped []string
 }
 
 func (s *source) Retrieve(ctx context.Context) (ovhauth.Credentials, error) {
-	if s.before != nil {
-		s.before(ctx)
+	s.mu.Lock()
+	before := s.before
+	s.mu.Unlock()
+	if before != nil {
+		before(ctx)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,7 +48,23 @@ func (s *source) Retrieve(ctx context.Context) (ovhauth.Credentials, error) {
 		return ovhauth.Credentials{}, s.err
 	}
 	s.given++
-	return ovhauth.Credentials{AccessToken: fmt.Sprint("hunter2-", s.given)}, nil
+	c := ovhauth.Credentials{AccessToken: fmt.Sprint("hunter2-", s.given)}
+	if s.life > 0 {
+		c.Expires = time.Now().Add(s.life)
+	}
+	return c, nil
+}
+
+// change does something to it between two calls.
+func (s *source) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *source) count() (n int) {
+	s.change(func() { n = s.given })
+	return n
 }
 
 func (s *source) Invalidate(c ovhauth.Credentials) {
@@ -56,8 +82,8 @@ func machine(rdb redis.UniversalClient, s *source) *redislimit.TokenCache {
 func retrieve(t *testing.T, c *redislimit.TokenCache, want string) {
 	t.Helper()
 	got, err := c.Retrieve(t.Context())
-	if err != nil || got != (ovhauth.Credentials{AccessToken: want}) {
-		t.Fatalf("%q, %v; want %q", got.AccessToken, err, want)
+	if err != nil || got.AccessToken != want || got.Expires.IsZero() {
+		t.Fatalf("%q, %v; want %q, and when it expires", got.AccessToken, err, want)
 	}
 }
 
@@ -80,8 +106,8 @@ func TestMachinesShareAToken(t *testing.T) {
 	_, stats, _ = strings.Cut(stats, "cmdstat_get:calls=")
 	gets := 0
 	fmt.Sscan(strings.ReplaceAll(stats, ",", " "), &gets)
-	if err != nil || gets == 0 || gets >= 100 {
-		t.Errorf("%d GETs by 100 requests of ten machines, %v", gets, err)
+	if err != nil || gets == 0 || gets > 200 {
+		t.Errorf("%d GETs, %v; want 20 a machine at most, not some for each of 100 requests", gets, err)
 	}
 	other, changed := machine(rdb, provider), machine(rdb, provider)
 	other.Name, changed.Secret = "test", "hunter2-changed"
@@ -147,69 +173,164 @@ func TestTokenIsReplacedAtTheEndOfItsLife(t *testing.T) {
 
 // A provider's error is the provider's own, and the next to ask need not wait.
 func TestProviderFails(t *testing.T) {
-	rdb, provider := startRedis(t).client(), &source{err: &ovhauth.APIError{StatusCode: 400}}
+	rdb, provider := startRedis(t).client(), &source{err: &ovhauth.APIError{StatusCode: 503}}
 	c := machine(rdb, provider)
 	if _, err := c.Retrieve(t.Context()); err != provider.err {
-		t.Error(err)
+		t.Errorf("%v, want the provider's own error", err)
 	}
-	if keys, err := rdb.Keys(t.Context(), "*").Result(); err != nil || len(keys) != 0 {
-		t.Errorf("%q, %v", keys, err)
+	if keys := must[[]string](t)(rdb.Keys(t.Context(), "*").Result()); len(keys) != 0 {
+		t.Errorf("%q are left, want nothing", keys)
 	}
-	provider.err = nil
+	provider.change(func() { provider.err = nil })
 	retrieve(t, c, "hunter2-1")
 
-	keys := &redislimit.TokenCache{Redis: rdb, Name: "keys", Secret: "s", Provider: ovhauth.Credentials{ApplicationKey: "hunter2"}}
-	if _, err := keys.Retrieve(t.Context()); err == nil || !strings.Contains(err.Error(), "Provider gave no access token") {
-		t.Error(err)
+	for _, test := range []struct {
+		want  string
+		given ovhauth.CredentialProvider
+	}{
+		{"gave no access token", ovhauth.Credentials{ApplicationKey: "hunter2"}},
+		{"that has expired", ovhauth.Credentials{AccessToken: "hunter2", Expires: time.Now()}},
+		{"Provider panicked: x", ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) { panic("x") })},
+		{"ended without a result", ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) { runtime.Goexit(); panic("") })},
+	} {
+		c := &redislimit.TokenCache{Redis: rdb, Name: test.want, Secret: "hunter2-secret", Provider: test.given}
+		if _, err := c.Retrieve(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "redislimit: Provider ") || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v, want one that says %q", err, test.want)
+		}
 	}
 }
 
-// lockOf makes it look as if another machine were fetching a token.
-func lockOf(t *testing.T, rdb *redis.Client, life time.Duration) {
-	var name string
+// That the token endpoint rejects the client is known to all for a few seconds. Other errors are not: they may be over.
+func TestARejectionOfTheClientIsShared(t *testing.T) {
+	rdb := startRedis(t).client()
+	for _, test := range []struct {
+		status int
+		shared bool
+	}{{400, true}, {401, true}, {403, true}, {408, false}, {429, false}, {500, false}, {503, false}} {
+		t.Run(fmt.Sprint(test.status), func(t *testing.T) {
+			provider := &source{err: &ovhauth.APIError{StatusCode: test.status, Code: "invalid_client"}}
+			one, two := machine(rdb, provider), machine(rdb, &source{})
+			one.Name, two.Name = t.Name(), t.Name()
+			if _, err := one.Retrieve(t.Context()); err != provider.err {
+				t.Errorf("where it was found: %v, want the provider's own error", err)
+			}
+			_, err := two.Retrieve(t.Context())
+			if api, ok := errors.AsType[*ovhauth.APIError](err); ok != test.shared || ok && (api.StatusCode != test.status || api.Code != "invalid_client") ||
+				ok && strings.Count(err.Error(), "redislimit: ") != 1 {
+				t.Errorf("elsewhere: %v, shared: %t, want %t", err, ok, test.shared)
+			}
+			for _, key := range must[[]string](t)(rdb.Keys(t.Context(), "*:rejected").Result()) {
+				if left := must[time.Duration](t)(rdb.PTTL(t.Context(), key).Result()); left <= 0 || left > 5*time.Second {
+					t.Errorf("remembered for %s, want 5 s", left)
+				}
+				if text := must[string](t)(rdb.Get(t.Context(), key).Result()); strings.Contains(text, "invalid_client") {
+					t.Errorf("in Redis: %q, want it sealed", text)
+				}
+				rdb.Del(t.Context(), key)
+			}
+			three := machine(rdb, &source{})
+			three.Name = t.Name() + " later"
+			retrieve(t, three, "hunter2-1")
+		})
+	}
+}
+
+// lockOf returns the key that a machine has while it asks for a token.
+func lockOf(t *testing.T, rdb *redis.Client) (name string) {
 	watch := &source{before: func(ctx context.Context) {
 		keys, err := rdb.Keys(ctx, "*:lock").Result()
 		if err != nil || len(keys) != 1 {
-			t.Fatalf("%q, %v", keys, err)
+			t.Fatalf("%q, %v; want one lock", keys, err)
 		}
 		name = keys[0]
-		if left, err := rdb.PTTL(ctx, name).Result(); err != nil || left <= 30*time.Second || left > 45*time.Second {
-			t.Errorf("the lock is for %s, %v", left, err)
+		if left, err := rdb.PTTL(ctx, name).Result(); err != nil || left <= 0 || left > redislimit.LockLife {
+			t.Errorf("the lock is for %s, %v; want %s", left, err, redislimit.LockLife)
 		}
 	}, err: errors.New("no")}
 	machine(rdb, watch).Retrieve(t.Context())
-	if err := rdb.Set(t.Context(), name, "another", life).Err(); err != nil {
-		t.Fatal(err)
+	return name
+}
+
+func TestALockThatNobodyHoldsHeals(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		damage func(rdb *redis.Client, lock string) error
+		within time.Duration
+	}{
+		{"its machine died", func(rdb *redis.Client, lock string) error {
+			return rdb.Set(context.Background(), lock, "another", redislimit.LockLife).Err()
+		}, redislimit.LockLife + time.Second},
+		{"no end", func(rdb *redis.Client, lock string) error {
+			return rdb.Set(context.Background(), lock, "another", 0).Err()
+		}, time.Second},
+		{"far end", func(rdb *redis.Client, lock string) error {
+			return rdb.Set(context.Background(), lock, "another", time.Hour).Err()
+		}, time.Second},
+		{"another type", func(rdb *redis.Client, lock string) error {
+			return rdb.RPush(context.Background(), lock, "another").Err()
+		}, time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			rdb := startRedis(t).client()
+			if err := test.damage(rdb, lockOf(t, rdb)); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			retrieve(t, machine(rdb, &source{}), "hunter2-1")
+			if took := time.Since(began); took > test.within {
+				t.Errorf("took %s, want %s at most", took, test.within)
+			}
+		})
 	}
 }
 
-// A machine that dies while it fetches a token holds up the others for as long as its lock lives.
-func TestDeadMachine(t *testing.T) {
-	rdb, provider := startRedis(t).client(), &source{}
-	lockOf(t, rdb, 200*time.Millisecond)
-	retrieve(t, machine(rdb, provider), "hunter2-1")
+// So do the other keys.
+func TestATokenOfAnotherTypeIsReplaced(t *testing.T) {
+	rdb := startRedis(t).client()
+	retrieve(t, machine(rdb, &source{}), "hunter2-1")
+	key := must[[]string](t)(rdb.Keys(t.Context(), "*").Result())[0]
+	for i, damage := range []func() error{
+		func() error {
+			return errors.Join(rdb.Del(t.Context(), key).Err(), rdb.RPush(t.Context(), key, "x").Err())
+		},
+		func() error { return rdb.Persist(t.Context(), key).Err() }, // without an end, nobody knows when it expires
+		func() error { return rdb.RPush(t.Context(), key+":rejected", "x").Err() },
+	} {
+		if err := damage(); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"hunter2-11", "hunter2-21", "hunter2-21"}[i]
+		retrieve(t, machine(rdb, &source{given: 10 * (i + 1)}), want)
+	}
 }
 
 func TestWaitingForAnotherMachineEnds(t *testing.T) {
 	rdb, provider := startRedis(t).client(), &source{}
-	lockOf(t, rdb, time.Hour)
+	lock := lockOf(t, rdb)
+	hold := func() { rdb.Set(t.Context(), lock, "another", redislimit.LockLife) }
+	hold()
 	ctx, cancel := context.WithCancel(t.Context())
 	failed := make(chan error)
+	c := machine(rdb, provider)
 	go func() {
-		_, err := machine(rdb, provider).Retrieve(ctx)
+		_, err := c.Retrieve(ctx)
 		failed <- err
 	}()
 	cancel()
 	if err := <-failed; err != context.Canceled {
-		t.Errorf("by its context: %v", err)
+		t.Errorf("by its context: %v, want context.Canceled", err)
 	}
+	hold()
 	defer redislimit.SetPatience(time.Second)()
 	if _, err := machine(rdb, provider).Retrieve(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "redislimit: another machine") {
-		t.Errorf("by itself: %v", err)
+		t.Errorf("by itself: %v, want an error that says who is asking", err)
 	}
-	if provider.given != 0 {
-		t.Errorf("asked the provider %d times", provider.given)
+	if provider.count() != 0 {
+		t.Errorf("asked the provider %d times, want never", provider.given)
 	}
+	rdb.Del(t.Context(), lock)
+	retrieve(t, c, "hunter2-1")
 }
 
 // Without Redis a machine uses what it knows; one that knows nothing does not go past it to the token endpoint.
@@ -217,18 +338,26 @@ func TestTokenWithoutRedis(t *testing.T) {
 	s := startRedis(t)
 	rdb, provider := s.client(), &source{}
 	knows, fresh := machine(rdb, provider), machine(rdb, provider)
+	knows.Timeout, fresh.Timeout = 300*time.Millisecond, 300*time.Millisecond
 	retrieve(t, knows, "hunter2-1")
 	s.kill()
 	retrieve(t, knows, "hunter2-1")
-	if _, err := fresh.Retrieve(t.Context()); !errors.Is(err, redislimit.ErrUnavailable) || provider.given != 1 {
-		t.Errorf("%v, %d given", err, provider.given)
+	unavailable := func(c *redislimit.TokenCache, ctx context.Context, ended error) {
+		t.Helper()
+		if _, err := c.Retrieve(ctx); !errors.Is(err, redislimit.ErrUnavailable) || ended != nil && !errors.Is(err, ended) || provider.count() != 1 {
+			t.Errorf("%v, %d tokens; want ErrUnavailable, %v, and one token", err, provider.count(), ended)
+		}
 	}
+	unavailable(fresh, t.Context(), nil)
 	knows.Invalidate(ovhauth.Credentials{AccessToken: "hunter2-1"})
-	if _, err := knows.Retrieve(t.Context()); !errors.Is(err, redislimit.ErrUnavailable) || provider.given != 1 {
-		t.Errorf("refused: %v, %d given", err, provider.given)
-	}
-	s.start()
-	retrieve(t, fresh, "hunter2-2")
+	unavailable(knows, t.Context(), nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	unavailable(fresh, ctx, context.DeadlineExceeded)
+
+	// Who has time waits for it.
+	time.AfterFunc(time.Second, s.start)
+	retrieveIn(t, 30*time.Second, fresh, "hunter2-2")
 	retrieve(t, knows, "hunter2-2")
 
 	// It stops while the token is on its way, which is used all the same.
@@ -237,18 +366,242 @@ func TestTokenWithoutRedis(t *testing.T) {
 	retrieve(t, late, "hunter2-1")
 }
 
-func TestTokenCacheShowsNothing(t *testing.T) {
-	c := machine(startRedis(t).client(), &source{})
-	retrieve(t, c, "hunter2-1")
-	b, err := json.Marshal(struct{ Name, Secret any }{c.Name, c})
-	shown := []string{string(b), fmt.Sprint(err)}
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		shown = append(shown, fmt.Sprintf(verb, c), fmt.Sprintf(verb, struct{ C any }{c}))
+func retrieveIn(t *testing.T, left time.Duration, c *redislimit.TokenCache, want string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), left)
+	defer cancel()
+	if got, err := c.Retrieve(ctx); err != nil || got.AccessToken != want {
+		t.Fatalf("%q, %v; want %q", got.AccessToken, err, want)
 	}
+}
+
+// To read a token, a Redis is good enough that is full, or a replica.
+func TestATokenIsReadFromAFullRedisAndAReplica(t *testing.T) {
+	s := startOnPort(t)
+	provider := &source{}
+	retrieve(t, machine(s.client(), provider), "hunter2-1")
+	host, port, _ := net.SplitHostPort(s.addr)
+	replica := startRedis(t, "--replicaof", host+" "+port)
+	eventually(t, func() error {
+		if n, err := replica.client().DBSize(t.Context()).Result(); err != nil || n != 1 {
+			return fmt.Errorf("%d keys have arrived, %v", n, err)
+		}
+		return nil
+	})
+	retrieve(t, machine(replica.client(), provider), "hunter2-1")
+	if err := s.client().ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	retrieve(t, machine(s.client(), provider), "hunter2-1")
+	for _, test := range []struct {
+		rdb  *redis.Client
+		want string
+	}{{replica.client(), "read-only"}, {s.client(), "out of memory"}} {
+		other := machine(test.rdb, provider)
+		other.Name, other.Timeout = "other", 200*time.Millisecond
+		if _, err := other.Retrieve(t.Context()); !errors.Is(err, redislimit.ErrUnavailable) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v, want ErrUnavailable that says %q", err, test.want)
+		}
+	}
+}
+
+// A token endpoint that takes longer than any caller has: all but the first get a token, and it is asked once.
+func TestNoCallerEndsTheFetchForTheOthers(t *testing.T) {
+	rdb, api := startRedis(t).client(), ovhtest.NewServer()
+	defer api.Close()
+	api.Inject(ovhtest.Fault{Path: "/auth/oauth2/token", Times: -1, Delay: 1200 * time.Millisecond})
+	id, secret := api.NewServiceAccount()
+	c := &redislimit.TokenCache{Redis: rdb, Name: "prod", Secret: secret, Provider: ovhauth.ServiceAccount(api.Endpoint(), id, secret)}
+	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: api.Endpoint(), Credentials: c}}
+	var succeeded atomic.Int64
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for range 50 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				req := must[*http.Request](t)(http.NewRequestWithContext(ctx, "GET", "/me", nil))
+				if resp, err := client.Do(req); err == nil {
+					resp.Body.Close()
+					succeeded.Add(1)
+				} else if !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d of 150 succeed, %d tokens are asked for", succeeded.Load(), tokensAsked(api))
+	if n, m := succeeded.Load(), tokensAsked(api); n < 147 || m != 1 {
+		t.Errorf("%d of 150 succeed, %d tokens are asked for; want 147 and 1", n, m)
+	}
+}
+
+// Whoever finds that a token is rejected, nobody on this machine gets it again, wherever it still is.
+func TestARejectedTokenIsNeverGivenAgain(t *testing.T) {
+	rdb, api := startRedis(t).client(), ovhtest.NewServer()
+	defer api.Close()
+	rdb.AddHook(farther(time.Millisecond))
+	id, secret := api.NewServiceAccount()
+	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: api.Endpoint(), Credentials: &redislimit.TokenCache{
+		Redis: rdb, Name: "prod", Secret: secret, Provider: ovhauth.ServiceAccount(api.Endpoint(), id, secret),
+	}}}
+	const revocations, calls = 30, 16
+	var failed atomic.Int64
+	for range revocations {
+		api.RevokeTokens()
+		var wg sync.WaitGroup
+		for range calls {
+			wg.Go(func() {
+				resp, err := client.Get("/me")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusOK {
+					failed.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	t.Logf("%d of %d calls get 401, %d tokens are asked for", failed.Load(), revocations*calls, tokensAsked(api))
+	if n := failed.Load(); n != 0 {
+		t.Errorf("%d of %d calls get 401, want none", n, revocations*calls)
+	}
+	if n := tokensAsked(api); n != revocations {
+		t.Errorf("%d tokens were asked for after %d revocations", n, revocations)
+	}
+
+	// A provider that gives the same again is told so.
+	stubborn := machine(rdb, &source{})
+	stubborn.Name, stubborn.Provider = "stubborn", ovhauth.Credentials{AccessToken: "hunter2-1"}
+	retrieve(t, stubborn, "hunter2-1")
+	stubborn.Invalidate(ovhauth.Credentials{AccessToken: "hunter2-1"})
+	if got, err := stubborn.Retrieve(t.Context()); err == nil || !strings.Contains(err.Error(), "again that the API has rejected") || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("%q, %v; want an error that says so", got.AccessToken, err)
+	}
+}
+
+// A token is replaced while the old one lives: nobody waits, nobody fails, and the fleet asks for one at a time.
+func TestATokenIsRenewedInTheBackground(t *testing.T) {
+	rdb := startRedis(t).client()
+	const life = 2 * time.Second
+	provider := &source{life: life, before: func(ctx context.Context) { time.Sleep(100 * time.Millisecond) }}
+	var fleet []*redislimit.TokenCache
+	for range 20 {
+		fleet = append(fleet, machine(rdb, provider))
+	}
+	retrieve(t, fleet[0], "hunter2-1")
+	for _, c := range fleet[1:] {
+		retrieve(t, c, "hunter2-1")
+	}
+	var slowest time.Duration
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	end := time.Now().Add(3 * life)
+	for _, c := range fleet {
+		wg.Go(func() {
+			for time.Now().Before(end) {
+				began := time.Now()
+				got, err := c.Retrieve(t.Context())
+				took := time.Since(began)
+				if err != nil || !time.Now().Before(got.Expires.Add(10*time.Millisecond)) {
+					t.Errorf("%v, a token until %s; want one that lives", err, got.Expires)
+				}
+				mu.Lock()
+				slowest = max(slowest, took)
+				mu.Unlock()
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d tokens in %s, the slowest call took %s", provider.count(), 3*life, slowest)
+	if n := provider.count(); n < 3 || n > 6 {
+		t.Errorf("%d tokens in three lives, want 4", n)
+	}
+	if slowest >= 100*time.Millisecond {
+		t.Errorf("a call took %s, want none to wait for the token endpoint's 100 ms", slowest)
+	}
+}
+
+// While the old token lives, neither an endpoint that fails nor one that hangs is noticed.
+func TestALivingTokenServesWhateverTheEndpointDoes(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		does func(ctx context.Context)
+		err  error
+	}{
+		{"fails", nil, errors.New("503")},
+		{"rejects the client", nil, &ovhauth.APIError{StatusCode: 400}},
+		{"hangs", func(ctx context.Context) { <-ctx.Done() }, context.DeadlineExceeded},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			provider := &source{life: time.Second}
+			c := machine(startRedis(t).client(), provider)
+			retrieve(t, c, "hunter2-1")
+			provider.change(func() { provider.before, provider.err = test.does, test.err })
+			for end := time.Now().Add(900 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
+				began := time.Now()
+				retrieve(t, c, "hunter2-1")
+				if took := time.Since(began); took > 50*time.Millisecond {
+					t.Errorf("a call took %s, want none to wait", took)
+				}
+			}
+		})
+	}
+}
+
+func TestTheTokensOwnExpiryIsKept(t *testing.T) {
+	rdb := startRedis(t).client()
+	for _, test := range []struct{ given, life, want time.Duration }{
+		{0, 0, 55 * time.Minute},
+		{0, time.Minute, time.Minute},
+		{10 * time.Minute, 0, 10 * time.Minute},
+		{10 * time.Minute, time.Minute, 10 * time.Minute},
+		{24 * time.Hour, 0, 24 * time.Hour},
+	} {
+		one, two := machine(rdb, &source{life: test.given}), machine(rdb, &source{})
+		one.Name = fmt.Sprint(test)
+		two.Name, one.Life, two.Life = one.Name, test.life, test.life
+		for _, c := range []*redislimit.TokenCache{one, two} {
+			got, err := c.Retrieve(t.Context())
+			if off := time.Until(got.Expires) - test.want; err != nil || off > 0 || off < -5*time.Second {
+				t.Errorf("given %s, Life %s: expires in %s, %v; want %s", test.given, test.life, time.Until(got.Expires), err, test.want)
+			}
+		}
+	}
+}
+
+func TestTokenCacheShowsNothing(t *testing.T) {
+	c := machine(redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", Password: "hunter2"}), &source{})
+	l := &redislimit.Limiter{Redis: c.Redis, Key: "k"}
+	real := machine(startRedis(t).client(), &source{})
+	retrieve(t, real, "hunter2-1")
+	var shown []string
+	for _, v := range []any{c, *c, real, *real, struct{ C redislimit.TokenCache }{*real}, struct{ C *redislimit.TokenCache }{real}, []any{*real}, l, *l} {
+		b, err := json.Marshal(v)
+		shown = append(shown, string(b), fmt.Sprint(err))
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
+			shown = append(shown, fmt.Sprintf(verb, v))
+		}
+		var log bytes.Buffer
+		slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "v", v)
+		slog.New(slog.NewTextHandler(&log, nil)).Info("x", "v", v)
+		shown = append(shown, log.String())
+	}
+	b, err := xml.Marshal(*real)
+	shown = append(shown, string(b), fmt.Sprint(err), real.String())
 	for _, s := range shown {
-		if strings.Contains(s, "hunter2") || strings.Contains(s, fmt.Sprintf("%x", "hunter2")) {
+		if strings.Contains(strings.ToLower(s), "hunter2") || strings.Contains(strings.ToLower(s), fmt.Sprintf("%x", "hunter2")) {
 			t.Error(s)
 		}
+	}
+	if got, want := fmt.Sprintf("%+v", *real), `redislimit.TokenCache{Name:"prod"}`; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/ovhauth"
+	"example.com/ovhauth/ovhtest"
+	"example.com/ovhauth/redislimit"
+)
+
+const learners, learnerGoroutines, quota = 20, 4, 60
+
+// lesson is what a quota that nobody knew cost.
+type lesson struct {
+	window              time.Duration
+	retryAfter          string
+	calls, failed       int
+	rejected, avoidable int // 429s; those that a pod got when it had got one before
+	took, ideal         time.Duration
+}
+
+// patient sends a request when it is its turn, and again after each 429.
+type patient struct {
+	limiter *redislimit.Limiter
+	base    http.RoundTripper
+	told    atomic.Bool
+	note    func(avoidable bool)
+}
+
+func (p *patient) RoundTrip(req *http.Request) (*http.Response, error) {
+	for {
+		if err := p.limiter.Wait(req.Context()); err != nil {
+			return nil, err
+		}
+		knew := p.told.Load()
+		time.Sleep(20*time.Millisecond + rand.N(40*time.Millisecond)) // the network
+		resp, err := p.base.RoundTrip(req)
+		if err != nil || resp.StatusCode != http.StatusTooManyRequests {
+			return resp, err
+		}
+		p.told.Store(true)
+		p.note(knew)
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+		p.limiter.Throttled(req.Context(), time.Duration(seconds)*time.Second)
+	}
+}
+
+func learn(server *redisServer, window time.Duration, calls int, retryAfter string) lesson {
+	api := ovhtest.NewServer()
+	defer api.Close()
+	api.LimitRate(quota, window, retryAfter)
+	l := lesson{window: window, retryAfter: retryAfter, calls: calls, ideal: time.Duration((calls-1)/quota) * window}
+	var mu sync.Mutex
+	var trips atomic.Int64
+	jobs := make(chan int, calls)
+	for i := range calls {
+		jobs <- i
+	}
+	close(jobs)
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range learners {
+		rdb := server.pod(near, &trips)
+		defer rdb.Close()
+		client := &http.Client{Transport: &patient{
+			limiter: &redislimit.Limiter{Redis: rdb, Key: "unknown " + retryAfter},
+			base:    &ovhauth.Transport{Endpoint: api.Endpoint(), Credentials: api.Credentials()},
+			note: func(avoidable bool) {
+				mu.Lock()
+				defer mu.Unlock()
+				l.rejected++
+				if avoidable {
+					l.avoidable++
+				}
+			},
+		}}
+		for range learnerGoroutines {
+			wg.Go(func() {
+				for range jobs {
+					resp, err := client.Get("/me")
+					if err == nil {
+						resp.Body.Close()
+					}
+					if err != nil || resp.StatusCode != http.StatusOK {
+						mu.Lock()
+						l.failed++
+						mu.Unlock()
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	l.took = time.Since(began)
+	return l
+}

@@ -1,0 +1,175 @@
+package redislimit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTroubleIsNamed(t *testing.T) {
+	for _, test := range []struct{ given, want string }{
+		{"dial tcp 127.0.0.1:6379: connect: connection refused", "unreachable"},
+		{"LOADING Redis is loading the dataset in memory", "loading"},
+		{"OOM command not allowed when used memory > 'maxmemory'.", "out of memory"},
+		{"NOPERM this user has no permissions to run the 'eval' command", "permission"},
+		{"ERR The user executing the script can't run this command or subcommand script: x", "permission"},
+		{"READONLY You can't write against a read only replica.", "read-only"},
+		{"ERR Error running script: @user_script:1: -READONLY You can't write against a read only replica.", "read-only"},
+		{"WRONGPASS invalid username-password pair or user is disabled.", "password"},
+		{"CLUSTERDOWN Hash slot not served", "cluster is down"},
+	} {
+		bubble(t, func(t *testing.T) {
+			client := newLuaServer().client(time.Millisecond)
+			client.err = errors.New(test.given)
+			l := &Limiter{Redis: client, Key: "k"}
+			began := time.Now()
+			err := l.Wait(t.Context())
+			if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), test.given) {
+				t.Errorf("%q: %v, want ErrUnavailable that says %q", test.given, err, test.want)
+			}
+			if took, want := time.Since(began), defaultTimeout; took > want+300*time.Millisecond || took < want && !isForbidden(err) {
+				t.Errorf("%q: after %s, want after %s, or at once if waiting does not help", test.given, took, want)
+			}
+			if strings.Count(err.Error(), "redislimit: ") != 1 || !strings.HasPrefix(err.Error(), "redislimit: ") {
+				t.Errorf("%q, want the package's name once, in front", err)
+			}
+		})
+	}
+}
+
+// While there is time left, a caller waits for Redis to come back.
+func TestCallersOutlastAnOutage(t *testing.T) {
+	for _, test := range []struct {
+		outage, left, timeout time.Duration
+		want                  bool
+	}{
+		{3 * time.Second, 30 * time.Second, 0, true},
+		{29 * time.Second, 30 * time.Second, 0, true},
+		{31 * time.Second, 30 * time.Second, 0, false},
+		{time.Second, 0, 0, true},
+		{3 * time.Second, 0, 0, false},
+		{3 * time.Second, 0, 4 * time.Second, true},
+	} {
+		bubble(t, func(t *testing.T) {
+			server := newLuaServer()
+			client := server.client(time.Millisecond)
+			client.err = errRefused
+			time.AfterFunc(test.outage, func() { server.change(func() { client.err = nil }) })
+			ctx, cancel := context.WithCancel(t.Context())
+			if test.left > 0 {
+				ctx, cancel = context.WithTimeout(ctx, test.left)
+			}
+			defer cancel()
+			began := time.Now()
+			err := (&Limiter{Redis: client, Key: "k", Requests: 60, Timeout: test.timeout}).Wait(ctx)
+			if took := time.Since(began); (err == nil) != test.want || test.want && took > test.outage+300*time.Millisecond {
+				t.Errorf("outage of %s, deadline in %s, Timeout %s: %v after %s, want a turn: %t", test.outage, test.left, test.timeout, err, took, test.want)
+			}
+			if err != nil && (!errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) != (test.left > 0)) {
+				t.Errorf("outage of %s, deadline in %s: %v, want one that matches ErrUnavailable, and the context's error if it has ended", test.outage, test.left, err)
+			}
+		})
+	}
+}
+
+// An outage between two questions does not hurt those whose turn comes later.
+func TestTurnsOutlastAnOutage(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newLuaServer()
+		client := server.client(time.Millisecond)
+		l := &Limiter{Redis: client, Key: "k", Requests: 1, Per: time.Second}
+		errs := make(chan error, 10)
+		go queueUp(t.Context(), l, 10, func(_ int, err error) { errs <- err })
+		time.Sleep(4500 * time.Millisecond)
+		server.change(func() { client.err = errRefused })
+		time.Sleep(1500 * time.Millisecond)
+		server.change(func() { client.err = nil })
+		for i := range 10 {
+			if err := <-errs; err != nil {
+				t.Errorf("turn %d: %v, want none, as the outage was shorter than the Timeout", i, err)
+			}
+		}
+	})
+}
+
+func TestAStateThatCannotBeIsReplaced(t *testing.T) {
+	valid := func(server *luaServer) string { return server.values["ovhauth:limit:k"].text }
+	for _, test := range []struct {
+		name   string
+		damage func(s *luaServer) string
+	}{
+		{"text", func(*luaServer) string { return "nonsense" }},
+		{"empty", func(*luaServer) string { return "" }},
+		{"binary", func(*luaServer) string { return "\x00\xff\x01" }},
+		{"number", func(*luaServer) string { return "99999999999999999999" }},
+		{"of another version", func(s *luaServer) string { return "2" + valid(s)[1:] }},
+		{"cut", func(s *luaServer) string { return valid(s)[:40] }},
+		{"nan", func(s *luaServer) string { return strings.Replace(valid(s), " 0", " nan", 1) }},
+		{"infinite", func(s *luaServer) string { return strings.Replace(valid(s), " 0", " inf", 1) }},
+		{"negative", func(s *luaServer) string { return strings.Replace(valid(s), " 0", " -1", 1) }},
+		{"far future", func(s *luaServer) string {
+			words := strings.Fields(valid(s))
+			words[4] = fmt.Sprint(time.Now().Add(1000 * time.Hour).UnixMicro())
+			return strings.Join(words, " ")
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				server := newLuaServer()
+				l := &Limiter{Redis: server.client(0), Key: "k", Requests: 60}
+				turns([]*Limiter{l}, 4, 5*time.Minute)
+				server.change(func() { server.values["ovhauth:limit:k"] = value{test.damage(server), time.Now().Add(time.Hour)} })
+				began := time.Now()
+				if err := l.Wait(t.Context()); err != nil || time.Since(began) > time.Minute {
+					t.Errorf("a turn after %s, %v; want one within a minute", time.Since(began), err)
+				}
+				if got := most(turns([]*Limiter{l}, 4, 10*time.Minute)[0], time.Minute); got > 60 {
+					t.Errorf("then %d turns in one minute, want at most 60", got)
+				}
+			})
+		})
+	}
+}
+
+func TestAClockThatJumpsAndDataThatIsLost(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		damage func(s *luaServer)
+	}{
+		{"clock set back by a second", func(s *luaServer) { s.skew -= time.Second }},
+		{"clock set back by an hour", func(s *luaServer) { s.skew -= time.Hour }},
+		{"clock set back by a year", func(s *luaServer) { s.skew -= 365 * 24 * time.Hour }},
+		{"clock set forward by an hour", func(s *luaServer) { s.skew += time.Hour }},
+		{"FLUSHALL", func(s *luaServer) { clear(s.values) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				server := newLuaServer()
+				var pods []*Limiter
+				for range 5 {
+					pods = append(pods, &Limiter{Redis: server.client(0), Key: "k", Requests: 60})
+				}
+				time.AfterFunc(5*time.Minute+300*time.Millisecond, func() { server.change(func() { test.damage(server) }) })
+				began := time.Now()
+				at := slices.Concat(turns(pods, 4, 15*time.Minute)...) // 20 wait at any time
+				if n := len(at); n < 97*15*60/100-60 {
+					t.Errorf("%d turns in 15 minutes, want nearly 900", n)
+				}
+				if got := most(at, time.Minute); got > 61 {
+					t.Errorf("%d turns in one minute, want 60, and one more", got)
+				}
+				last := began
+				for _, turn := range at { // most has sorted them
+					if gap := turn.Sub(last); gap > time.Minute {
+						t.Errorf("nothing for %s after %s, want no gap beyond a minute", gap, last.Sub(began))
+					}
+					last = turn
+				}
+			})
+		})
+	}
+}
