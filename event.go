@@ -3,7 +3,6 @@ package ovhauth
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -91,12 +90,15 @@ func emit(req *http.Request, observe func(context.Context, Event), logger *slog.
 	logger.LogAttrs(ctx, level, prefix+e.Kind.String(), attrs...)
 }
 
-// withoutURL unwraps each [url.Error]: what it adds is the URL, with its query.
+// withoutURL unwraps a [url.Error]: what it adds is the URL, with its query.
 func withoutURL(err error) error {
-	for u, ok := errors.AsType[*url.Error](err); ok; u, ok = errors.AsType[*url.Error](err) {
+	for {
+		u, ok := err.(*url.Error)
+		if !ok {
+			return err
+		}
 		err = u.Err
 	}
-	return err
 }
 
 // The reasons of events. The list is closed: no event has another, and none is empty.

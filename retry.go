@@ -336,7 +336,7 @@ func (c *retryCall) stop(reason string, cause error) {
 		closeBody(c.resp.Body)
 		c.resp, c.err = nil, permanentErrorf("%w while waiting to send the request again after a %d %s", cause, status, http.StatusText(status))
 	default:
-		c.err = permanentErrorf("%w while waiting to send the request again after: %w", cause, last)
+		c.err = permanentErrorf("%w while waiting to send the request again after: %w", cause, withoutURL(last))
 	}
 }
 
