@@ -364,6 +364,10 @@ func TestSendsAgain(t *testing.T) {
 		{"GET", ovhtest.Fault{Status: 503}, 200, 2},
 		{"POST", ovhtest.Fault{Status: 503}, 503, 1},
 		{"POST", ovhtest.Fault{Cut: ovhtest.CutAfterExecution}, 502, 1},
+		{"PUT", ovhtest.Fault{Status: 503}, 200, 2},
+		{"DELETE", ovhtest.Fault{Status: 503}, 200, 2},
+		{"PUT", ovhtest.Fault{Cut: ovhtest.CutAfterExecution}, 200, 2},
+		{"POST", ovhtest.Fault{Status: 429, Header: http.Header{"Retry-After": {"0"}}}, 200, 2},
 	} {
 		f.api.Forget()
 		f.api.Inject(test.fault)
