@@ -213,6 +213,8 @@ func TestLanguagesBySelves(t *testing.T) {
 
 // buildProxy builds examples/proxy, once for all tests.
 var buildProxy = sync.OnceValues(func() (path string, err error) {
+	goCommands.Lock()
+	defer goCommands.Unlock()
 	if programs, err = os.MkdirTemp("", "compat"); err != nil {
 		return "", err
 	}

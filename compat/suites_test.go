@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	_ "github.com/hashicorp/go-hclog"                   // for go-retryablehttp's tests
@@ -72,9 +73,14 @@ func suite(t *testing.T, module, pkg, file string, edit func(source string) stri
 	return failed
 }
 
+// goCommands run one at a time, so that what they have in common is built once.
+var goCommands sync.Mutex
+
 // goCommand returns what the go command writes; it may have failed then, as go test -json says for itself.
 func goCommand(t *testing.T, dir string, arguments ...string) []byte {
 	t.Helper()
+	goCommands.Lock()
+	defer goCommands.Unlock()
 	cmd := exec.Command("go", arguments...)
 	cmd.Dir = dir
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "OVH_") })
