@@ -11,6 +11,11 @@ import (
 	"example.com/ovhauth"
 )
 
+var goOVHRow = row{
+	Client: "go-ovh", Module: "github.com/ovh/go-ovh", Language: "Go",
+	Wiring: "`Client.Client = &http.Client{Transport: transport}`", BaseURL: "its endpoint as ever: `ovh-eu`", Keys: "any three",
+}
+
 // goOVH is a client of OVHcloud's, through base. What it signs, with keys that nobody knows, ours replaces.
 func goOVH(t *testing.T, endpoint string, base http.RoundTripper) *ovh.Client {
 	t.Helper()
@@ -44,16 +49,14 @@ func statusOf(err error) (int, error) {
 }
 
 func TestGoOVH(t *testing.T) {
-	listed(t, row{
-		Client: "go-ovh", Module: "github.com/ovh/go-ovh", Language: "Go",
-		Wiring: "`Client.Client = &http.Client{Transport: transport}`", BaseURL: "its endpoint as ever: `ovh-eu`", Keys: "any three",
-	})
+	listed(t, goOVHRow)
 	a := newAPI(t)
 	a.exerciseGoOVH(t, goOVH(t, string(a.Endpoint()), a.retrying()))
 }
 
 // go-ovh asks for the time once in its life. When the clocks drift apart after that, all its calls fail; through ours, none.
 func TestGoOVHWhenTheClockSteps(t *testing.T) {
+	listed(t, goOVHRow)
 	for name, test := range map[string]struct {
 		transport func(*api) http.RoundTripper
 		want      string
@@ -88,6 +91,7 @@ func TestGoOVHWhenTheClockSteps(t *testing.T) {
 
 // The calls that go-ovh does not authenticate stay so: a guest's cart must not become the account's.
 func TestGoOVHUnAuth(t *testing.T) {
+	listed(t, goOVHRow)
 	for _, test := range []struct {
 		name        string
 		credentials func(*api) ovhauth.Credentials // of the Transport
