@@ -24,7 +24,7 @@ type row struct {
 var (
 	update  = flag.Bool("update", false, "write the table of docs/clients.md")
 	ran     = map[row][]string{} // the tests of each row
-	skipped bool // by a test that has a row
+	skipped bool                 // by a test that has a row
 	listing sync.Mutex
 )
 
