@@ -147,7 +147,7 @@ func TestPeekStopsAfterASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		body := endless{make(chan struct{}, 100)}
 		resp := &http.Response{StatusCode: 403, Body: body}
-		if head, whole := peek(t.Context(), resp); whole || len(head) != 2 {
+		if head, whole := peek(t.Context(), resp, peekTime); whole || len(head) != 2 {
 			t.Errorf("saw %q, whole: %v; want what came within a second", head, whole)
 		}
 		time.Sleep(time.Minute)

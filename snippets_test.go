@@ -256,6 +256,7 @@ var notRun = map[string]string{
 	"(cd bench && go run ./report)":                    "it takes four minutes and rewrites the figures; CI runs it with -smoke",
 	"(cd bench && go run ./quota)":                     "it takes minutes and rewrites the picture; CI runs it with -short",
 	"(cd compat && go test ./...)":                     "CI runs it with -race",
+	"(cd redislimit && go run ./fleet)":                "it takes five minutes and rewrites the picture; CI runs it for seconds",
 	"(cd redislimit && go test ./...)":                 "CI runs it with -race",
 	".ci/run":                                          "it is what CI runs",
 	"FUZZTIME=5s .ci/run":                              "it is what CI runs",

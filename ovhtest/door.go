@@ -90,7 +90,7 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, f Fault, tooLar
 	var rejection *apiError
 	c.caller, rejection = s.identify(r, c.exchange, c.now)
 	if f.Status != 0 {
-		f.respond(w)
+		f.writeTo(w)
 		return
 	}
 	mux, match, access := s.find(r)
