@@ -28,8 +28,8 @@ var (
 	listing sync.Mutex
 )
 
-// listed puts a row into docs/clients.md, if the test passes. Tests of the same client share a row.
-func listed(t *testing.T, r row) {
+// listed puts rows into docs/clients.md, if the test passes. Tests of the same client share a row.
+func listed(t *testing.T, rows ...row) {
 	test, _, _ := strings.Cut(t.Name(), "/")
 	t.Cleanup(func() {
 		listing.Lock()
@@ -38,7 +38,9 @@ func listed(t *testing.T, r row) {
 		case t.Skipped():
 			skipped = true
 		case !t.Failed():
-			ran[r] = append(ran[r], "`"+test+"`")
+			for _, r := range rows {
+				ran[r] = append(ran[r], test)
+			}
 		}
 	})
 }
@@ -106,7 +108,7 @@ func table() string {
 	for _, r := range rows {
 		name := strings.TrimSpace(r.Client + " " + cmp.Or(r.Version, versionOf(r.Module)))
 		tests := slices.Compact(slices.Sorted(slices.Values(ran[r])))
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", name, r.Language, r.Wiring, r.BaseURL, r.Keys, strings.Join(tests, ", "))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | `%s` |\n", name, r.Language, r.Wiring, r.BaseURL, r.Keys, strings.Join(tests, "`, `"))
 	}
 	return b.String()
 }
