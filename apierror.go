@@ -259,16 +259,16 @@ func permanentErrorf(format string, args ...any) error {
 	return &permanentError{fmt.Errorf(format, args...)}
 }
 
-// peek returns the start of an error response's body, up to maxErrorBody and for at most peekTime, and puts it back: the response
+// peek returns the start of an error response's body, up to maxErrorBody and what comes within patience, and puts it back: the response
 // can be read from its start, as if nobody had looked. It reports whether that is the whole body.
-func peek(ctx context.Context, resp *http.Response) (head []byte, whole bool) {
+func peek(ctx context.Context, resp *http.Response, patience time.Duration) (head []byte, whole bool) {
 	if resp.Body == nil {
 		return nil, true
 	}
 	p := &peekedBody{source: resp.Body, stopped: make(chan struct{})}
 	resp.Body = p
 	go p.look()
-	timer := time.NewTimer(peekTime)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case <-p.stopped:

@@ -57,6 +57,15 @@ func (r replay) putInto(out *http.Request, number int) (err error) {
 	return err
 }
 
+// canRepeat reports whether the body of req, of which r is the replay, can be opened again.
+func (r replay) canRepeat(req *http.Request) bool {
+	if r.kept == nil {
+		return r.again != nil || !hasBody(req)
+	}
+	kept := r.kept.kept.Load()
+	return kept == partly || kept == wholly
+}
+
 // release says that there will be no further attempt. The caller's body is closed when the last reader is.
 func (r replay) release() {
 	if r.kept != nil {
@@ -70,7 +79,7 @@ func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != htt
 type keptBody struct {
 	closeSource func() // once
 	limit       int64
-	kept        atomic.Int32 // how much of the source: partly, wholly or tooLong
+	kept        atomic.Int32 // how much of the source: partly, wholly, tooLong, or partly since it is broken
 
 	reading sync.Mutex // locked while the source is read, which may take long; guards what follows
 	source  io.Reader
@@ -87,6 +96,7 @@ const (
 	partly int32 = iota
 	wholly
 	tooLong
+	broken
 )
 
 var errNotKept = permanentErrorf("the request's body is too long to be kept for sending it again; set GetBody")
@@ -157,7 +167,9 @@ func (k *keptBody) readSource(p []byte) (n int, err error) {
 	}
 	if err != nil {
 		k.end = err
-		if err == io.EOF && k.read <= k.limit {
+		if err != io.EOF {
+			k.kept.Store(broken)
+		} else if k.read <= k.limit {
 			k.kept.Store(wholly)
 		}
 		k.closeSource()

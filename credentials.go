@@ -456,14 +456,14 @@ func (l *lookup) hint(ctx context.Context, missing []string) string {
 			list(asWritten), strings.Join(sections, "] or ["), strings.Join(paths, ", ")))
 		unread = c.unread
 	}
-	hint := "set " + strings.Join(places, ", or ")
+	hints := []string{"set " + strings.Join(places, ", or ")}
 	for _, err := range unread {
-		hint += fmt.Sprintf("; this file was skipped: %v", err)
+		hints = append(hints, fmt.Sprintf("this file was skipped: %v", err))
 	}
-	if e.region != nil && slices.Contains(kinds[0], missing[0]) {
-		hint += fmt.Sprintf("; create keys at https://%s/createToken/", e.host)
+	if e.region != nil && !e.region.closed && slices.Contains(kinds[0], missing[0]) {
+		hints = append(hints, fmt.Sprintf("create keys at https://%s/createToken/", e.region.hosts[0]))
 	}
-	return hint
+	return strings.Join(hints, "; ")
 }
 
 // usable returns c without white space around its keys. If c lacks a key that a request needs, or one cannot stand in a header, the

@@ -3,6 +3,7 @@ package ovhauth
 import (
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,11 +58,11 @@ func write(t *testing.T, path, text string) {
 
 // section is the text of a section of ovh.conf.
 func section(name string, values map[string]string) string {
-	text := "[" + name + "]\n"
+	lines := []string{"[" + name + "]"}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		text += key + " = " + values[key] + "\n"
+		lines = append(lines, key+" = "+values[key])
 	}
-	return text
+	return strings.Join(lines, "\n") + "\n"
 }
 
 type roundTripFunc func(*http.Request) (*http.Response, error)
@@ -373,7 +375,7 @@ func TestPathsAreCopied(t *testing.T) {
 	p := FileCredentials(EU, paths...)
 	paths[0] = "absent.conf"
 	if got, err := p.Retrieve(t.Context()); err != nil || got != credentialsEU {
-		t.Error(err)
+		t.Errorf("got %v, %v, want the keys of the first path", got, err)
 	}
 }
 
@@ -505,7 +507,7 @@ func TestQuotesAfterAColon(t *testing.T) {
 	isolate(t)
 	write(t, "ovh.conf", "[ovh-eu]\naccess_token: `T`\n")
 	if got, err := FileCredentials(EU).Retrieve(t.Context()); err != nil || got.AccessToken != "`T`" {
-		t.Errorf("%q, %v", got.AccessToken, err)
+		t.Errorf("got token %q, %v, want it with its quotes", got.AccessToken, err)
 	}
 }
 
@@ -620,10 +622,10 @@ func TestWhatIsRemembered(t *testing.T) {
 	}
 	invalidate := p.(interface{ Invalidate(Credentials) }).Invalidate
 	if invalidate(Credentials{AccessToken: "another"}); retrieve() != "T" {
-		t.Error("another token's refusal counted")
+		t.Error("the rejection of another token counted")
 	}
 	if invalidate(Credentials{AccessToken: "T"}); retrieve() != "AKCK" {
-		t.Error("a refused token was not looked up again")
+		t.Error("a rejected token was not looked up again")
 	}
 	FileCredentials(EU).(interface{ Invalidate(Credentials) }).Invalidate(Credentials{}) // before the first Retrieve
 }
@@ -679,7 +681,61 @@ func TestNothingPrintsASecret(t *testing.T) {
 	}
 	c := Credentials{ApplicationKey: secret, ApplicationSecret: secret, ConsumerKey: secret, AccessToken: secret}
 	if s := printed(c, verbs) + printed(&c, verbs+"p"); leaks(s) {
-		t.Error(s)
+		t.Errorf("Credentials: %s", s)
+	}
+	text, _ := c.MarshalText()
+	asXML, err := xml.Marshal(c)
+	asKey, keyErr := json.Marshal(map[Credentials]int{c: 1})
+	if s := c.String() + string(text) + string(asXML) + string(asKey); err != nil || keyErr != nil || leaks(s) || strings.Count(s, redacted) != 16 {
+		t.Errorf("as text, XML and a key of JSON: %v, %v: %s", err, keyErr, s)
+	}
+	transport := &Transport{Credentials: c, Base: roundTripFunc(func(*http.Request) (*http.Response, error) { return answer(200, "{}"), nil })}
+	retry := &RetryTransport{Base: transport}
+	req, _ := http.NewRequest("GET", "https://eu.api.ovh.com/1.0/me", nil)
+	if _, err := retry.RoundTrip(req); err != nil {
+		t.Fatal(err)
+	}
+	for _, used := range []any{transport, retry} { // by value, which only a mistake prints
+		if s := printed(reflect.ValueOf(used).Elem().Interface(), verbs) + printed(used, verbs+"p"); leaks(s) {
+			t.Errorf("%T: %s", used, s)
+		}
+	}
+}
+
+// The provider says where its credentials were found, and none of them.
+func TestProviderSaysItsSource(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		env    string // OVH_CONSUMER_KEY
+		home   string
+		cwd    string
+		p      CredentialProvider
+		before string
+		want   string
+	}{
+		{name: "environment", env: "CK", p: EnvCredentials(), before: "no credentials yet from the environment", want: "no credentials yet from the environment"},
+		{name: "home", home: keysEU, p: DefaultCredentials(EU), want: "[ovh-eu] of ~/.ovh.conf"},
+		{name: "URL", cwd: strings.Replace(keysEU, "ovh-eu", "https://api.ovh.com/1.0", 1), p: DefaultCredentials(EU), want: "[https://api.ovh.com/1.0] of ./ovh.conf"},
+		{name: "both", env: "CK2", home: keysEU, cwd: "[ovh-eu]\napplication_key = AK2\n", p: DefaultCredentials(EU),
+			want: "the environment, [ovh-eu] of ./ovh.conf, [ovh-eu] of ~/.ovh.conf"},
+		{name: "not needed", home: keysEU, cwd: keysEU, p: FileCredentials(""), before: "no credentials yet from ./ovh.conf, ~/.ovh.conf, ", want: "[ovh-eu] of ./ovh.conf"},
+		{name: "service account", p: ServiceAccount(EU, "my-id", "my-secret"), before: "service account at https://eu.api.ovh.com/1.0", want: "service account at https://eu.api.ovh.com/1.0"},
+		{name: "account of no endpoint", p: ServiceAccount("", "my-id", "my-secret"), want: "service account at the default endpoint"},
+	} {
+		f := isolate(t)
+		t.Setenv("OVH_CONSUMER_KEY", test.env)
+		write(t, f.home, test.home)
+		write(t, f.cwd, test.cwd)
+		if got := fmt.Sprint(test.p); !strings.HasPrefix(got, test.before) {
+			t.Errorf("%s: before it is used it says %q, want %q", test.name, got, test.before)
+		}
+		ctx := through(t.Context(), func(*http.Request) (*http.Response, error) { return answer(200, `{"access_token":"T"}`), nil })
+		if _, err := test.p.Retrieve(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(test.p); got != test.want {
+			t.Errorf("%s: it says %q, want %q", test.name, got, test.want)
+		}
 	}
 }
 
@@ -687,7 +743,7 @@ func TestProviderErrorKeepsItsPrefixAndCause(t *testing.T) {
 	cause := errors.New("vault is sealed")
 	_, err := sentBy(t, CredentialFunc(func(context.Context) (Credentials, error) { return Credentials{}, cause }), EU)
 	if !errors.Is(err, cause) || !strings.Contains(err.Error(), "ovhauth: credentials: vault is sealed") {
-		t.Error(err)
+		t.Errorf("got %v, want the provider's error, with the prefix", err)
 	}
 }
 
@@ -699,7 +755,7 @@ func TestFileCredentialsLeavesTheEnvironmentAlone(t *testing.T) {
 	}
 	write(t, f.home, section("ovh-eu", map[string]string{"application_key": "file", "application_secret": "file", "consumer_key": "file"}))
 	if c, err := FileCredentials(EU).Retrieve(t.Context()); err != nil || c.ApplicationKey != "file" {
-		t.Errorf("%q, %v", c.ApplicationKey, err)
+		t.Errorf("got application key %q, %v, want that of the file", c.ApplicationKey, err)
 	}
 }
 
@@ -715,7 +771,7 @@ func TestTransportTakesTheEndpointOfItsFiles(t *testing.T) {
 	})}
 	req, _ := http.NewRequest("GET", "/me", nil)
 	if _, err := transport.RoundTrip(req); err != nil {
-		t.Error(err)
+		t.Errorf("GET /me: %v", err)
 	}
 }
 
@@ -725,7 +781,23 @@ func TestHomeIsNoDirectory(t *testing.T) {
 	t.Setenv("HOME", os.DevNull)
 	write(t, f.etc, section("ovh-eu", map[string]string{"access_token": "etc"}))
 	if c, err := DefaultCredentials(EU).Retrieve(t.Context()); err != nil || c.AccessToken != "etc" {
-		t.Errorf("%q, %v", c.AccessToken, err)
+		t.Errorf("got token %q, %v, want that of the system's file", c.AccessToken, err)
+	}
+}
+
+// Without a home directory there is no file in it: one in a directory that is called "~" is somebody else's.
+func TestNoHome(t *testing.T) {
+	isolate(t)
+	t.Setenv("HOME", "")
+	if err := os.Mkdir("~", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, "~/.ovh.conf", keysEU)
+	if c, err := DefaultCredentials(EU).Retrieve(t.Context()); err != nil || c != (Credentials{}) {
+		t.Errorf("got %v, %v, want no credentials", c, err)
+	}
+	if c, err := FileCredentials(EU, "./~/.ovh.conf").Retrieve(t.Context()); err != nil || c != credentialsEU {
+		t.Errorf("named explicitly: got %v, %v, want its keys", c, err)
 	}
 }
 
@@ -751,7 +823,7 @@ func TestByteOrderMark(t *testing.T) {
 func TestBlankToken(t *testing.T) {
 	c, err := Credentials{ApplicationKey: "a", ApplicationSecret: "s", ConsumerKey: "c", AccessToken: " \n"}.usable(t.Context(), everything, nil)
 	if err != nil || c.AccessToken != "" {
-		t.Errorf("%q, %v", c.AccessToken, err)
+		t.Errorf("got token %q, %v, want none", c.AccessToken, err)
 	}
 }
 
@@ -764,6 +836,6 @@ func TestOwnPortIsTheSameEndpoint(t *testing.T) {
 	t.Setenv("OVH_ENDPOINT", "https://eu.api.ovh.com:443/1.0")
 	t.Setenv("OVH_ACCESS_TOKEN", "env")
 	if c, err := DefaultCredentials(EU).Retrieve(t.Context()); err != nil || c.AccessToken != "env" {
-		t.Errorf("%q, %v", c.AccessToken, err)
+		t.Errorf("got token %q, %v, want that of the environment", c.AccessToken, err)
 	}
 }

@@ -26,7 +26,7 @@ const (
 
 	// RunAboveCA is runabove-ca.
 	//
-	// Deprecated: the service is closed, and nothing answers there.
+	// Deprecated: the service is closed.
 	RunAboveCA Endpoint = "https://api.runabove.com/1.0"
 )
 

@@ -101,12 +101,34 @@ func withoutURL(err error) error {
 
 // The reasons of events. The list is closed: no event has another, and none is empty.
 const (
+	// Of "retry": what came of the attempt.
+	ReasonNotSent        = "nothing was sent" // no connection
+	ReasonConnectionLost = "connection lost"  // or timed out, after something was sent
+	ReasonServerError    = "server error"     // 408, 500, 502, 503, 504
+	ReasonBusy           = "busy"             // 403 Client::Forbidden::Busy
+
+	// Of "throttled": the API's rate limit.
+	ReasonRateLimit = "rate limit"
+
+	// Of "held": others that wait for the same host come first, or a 429 holds them all.
+	ReasonQueue = "queue"
+
+	// Of "gave up": the limit.
+	ReasonRetriesUsed    = "retries used up"         // MaxRetries
+	ReasonBudgetUsed     = "budget used up"          // too many of the latest requests to the host had to be retried
+	ReasonDeadline       = "deadline too soon"       // the wait would outlast the context's deadline
+	ReasonRetryAfter     = "Retry-After too long"    // beyond MaxWait; after a 429 without a deadline, beyond ten minutes
+	ReasonNothingGranted = "nothing granted"         // by the host, for thirty minutes
+	ReasonBody           = "body cannot be replayed" // no GetBody, and longer than 1 MiB
+	ReasonLimiter        = "limiter"                 // the Limiter returned an error
+	ReasonContextEnded   = "context ended"           // while the request waited
+
 	// Of "clock corrected": what showed that the clock was wrong.
 	ReasonQueryTimeOut = "query time out" // the API said so
 	ReasonDate         = "date far off"   // the Date of a rejection was far off, and /auth/time confirmed it
 	ReasonDateLied     = "date was wrong" // the Date had misled; /auth/time set the clock right
 
-	// Of "credentials replaced": what the API rejected.
+	// Of "credentials replaced": what was rejected.
 	ReasonTokenRejected  = "token rejected"
 	ReasonKeysRejected   = "keys rejected"
 	ReasonClientRejected = "client rejected" // by the token endpoint

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"example.com/ovhauth"
 	"example.com/ovhauth/ovhtest"
@@ -81,4 +82,24 @@ func ExampleServiceAccount() {
 	// 200 OK
 	// 200 OK
 	// 3 requests, with the one for the token
+}
+
+// A service account whose tokens come from a URL of one's own choice, such as that of a gateway.
+func ExampleServiceAccountAt() {
+	server := ovhtest.NewServer() // in place of the real API
+	defer server.Close()
+	clientID, clientSecret := server.NewServiceAccount()
+	tokenURL := strings.TrimSuffix(string(server.Endpoint()), "/1.0") + "/auth/oauth2/token"
+
+	client := &http.Client{Transport: &ovhauth.Transport{
+		Endpoint:    server.Endpoint(),
+		Credentials: ovhauth.ServiceAccountAt(tokenURL, clientID, clientSecret),
+	}}
+	resp, err := client.Get("/me")
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp.Body.Close()
+	fmt.Println(resp.Status)
+	// Output: 200 OK
 }

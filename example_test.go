@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/ovhauth"
@@ -133,31 +133,25 @@ func ExampleCredentialFunc() {
 
 // vault is a provider over a secrets store in which keys are replaced now and then.
 type vault struct {
-	read func(context.Context) (ovhauth.Credentials, error) // costs a round trip
-
-	mu   sync.Mutex
-	kept ovhauth.Credentials
+	read func(context.Context) (ovhauth.Credentials, error) // costs a round trip, and returns when the context ends
+	kept atomic.Pointer[ovhauth.Credentials]
 }
 
 func (v *vault) Retrieve(ctx context.Context) (ovhauth.Credentials, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.kept != (ovhauth.Credentials{}) {
-		return v.kept, nil
+	if kept := v.kept.Load(); kept != nil {
+		return *kept, nil
 	}
 	keys, err := v.read(ctx)
 	if err == nil {
-		v.kept = keys
+		v.kept.Store(&keys)
 	}
 	return keys, err
 }
 
 // Invalidate is called when the API rejects what Retrieve returned. Retrieve is called again at once.
 func (v *vault) Invalidate(rejected ovhauth.Credentials) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.kept == rejected { // else another request has been here before
-		v.kept = ovhauth.Credentials{}
+	if kept := v.kept.Load(); kept != nil && *kept == rejected { // else another request has been here before
+		v.kept.CompareAndSwap(kept, nil)
 	}
 }
 

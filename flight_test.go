@@ -24,7 +24,7 @@ func TestFlightMakesOneCallForAll(t *testing.T) {
 		for range 50 {
 			wg.Go(func() {
 				if got, err := f.do(t.Context(), fn); got != 1 || err != nil {
-					t.Errorf("got %d, %v", got, err)
+					t.Errorf("got %d, %v, want 1", got, err)
 				}
 			})
 		}
@@ -39,7 +39,7 @@ func TestFlightHandsOutErrors(t *testing.T) {
 	var f flight[int]
 	cause := errors.New("x")
 	if _, err := f.do(t.Context(), func(context.Context) (int, error) { return 0, cause }); err != cause {
-		t.Error(err)
+		t.Errorf("got %v, want %v", err, cause)
 	}
 }
 
@@ -123,7 +123,7 @@ func TestFlightHasItsOwnTime(t *testing.T) {
 			return 0, ctx.Err()
 		})
 		if took := time.Since(began); err != context.DeadlineExceeded || took != 30*time.Second {
-			t.Errorf("%v after %s", err, took)
+			t.Errorf("got %v after %s, want %v after 30 s", err, took, context.DeadlineExceeded)
 		}
 	})
 }
@@ -148,6 +148,6 @@ func TestFlightHasNoTrace(t *testing.T) {
 func TestFlightGoexit(t *testing.T) {
 	var f flight[*int]
 	if v, err := f.do(t.Context(), func(context.Context) (*int, error) { runtime.Goexit(); return nil, nil }); v != nil || err == nil {
-		t.Errorf("%v, %v", v, err)
+		t.Errorf("got %v, %v, want no value and an error", v, err)
 	}
 }

@@ -61,49 +61,52 @@ type confFile struct {
 func readConf(ctx context.Context, given []string) (c conf, failed error) {
 	optional := len(given) == 0
 	for _, path := range slices.Backward(confPaths(given)) {
-		text, mode, err := readFile(ctx, path.full)
+		file, broken, err := readFile(ctx, path)
 		switch {
 		case ctx.Err() != nil:
 			return c, ctx.Err()
 		case optional && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)):
-			continue // a home directory may be /dev/null
+			// A home directory may be /dev/null.
 		case optional && err != nil:
 			c.unread = append(c.unread, err)
-			continue
 		case err != nil:
 			failed = cmp.Or(failed, permanentErrorf("cannot read the configuration: %w", err))
-			continue
+		case broken > 0:
+			failed = cmp.Or(failed, permanentErrorf("%s, line %d: neither a [section] nor key=value", path.full, broken))
+		default:
+			c.files = append(c.files, file)
 		}
-		sections, line := parseConf(text)
-		if line > 0 {
-			failed = cmp.Or(failed, permanentErrorf("%s, line %d: neither a [section] nor key=value", path.full, line))
-			continue
-		}
-		c.files = append(c.files, confFile{path, sections, mode})
 	}
 	return c, failed
 }
 
 const maxConf = 1 << 20
 
-// readFile reads a regular file of at most maxConf bytes. It returns when ctx ends: a network file system may never reply.
-func readFile(ctx context.Context, path string) ([]byte, fs.FileMode, error) {
+// readFile reads a regular file of at most maxConf bytes, or returns the number of its first broken line. It returns when ctx ends:
+// a network file system may never reply.
+func readFile(ctx context.Context, path confPath) (file confFile, broken int, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, 0, err
+		return confFile{}, 0, err
 	}
-	var text []byte
-	var mode fs.FileMode
-	done := make(chan error, 1)
+	type result struct {
+		file   confFile
+		broken int
+		err    error
+	}
+	done := make(chan result, 1)
 	go func() {
-		var err error
-		text, mode, err = readRegular(path)
-		done <- err
+		r := result{file: confFile{confPath: path}}
+		var text []byte
+		if text, r.file.mode, r.err = readRegular(path.full); r.err == nil {
+			r.file.sections, r.broken = parseConf(text)
+		}
+		done <- r
 	}()
 	select {
-	case err := <-done:
-		return text, mode, err
+	case r := <-done:
+		return r.file, r.broken, r.err
 	case <-ctx.Done():
-		return nil, 0, ctx.Err()
+		return confFile{}, 0, ctx.Err()
 	}
 }
 

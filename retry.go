@@ -1,6 +1,7 @@
 package ovhauth
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -16,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,20 +33,32 @@ import (
 //
 // Standing above a [Transport], it has every attempt signed anew. A request is sent again
 //
-//   - if nothing of it was sent: the name was not found, the connection or the TLS handshake failed;
-//   - if it was refused unexecuted: 429, or 403 of class Client::Forbidden::Busy;
-//   - if it may have been executed (the connection was lost or timed out, 408, 500, 502, 503, 504), only if its method is GET,
-//     HEAD, OPTIONS, PUT or DELETE, or the caller has set an Idempotency-Key.
+//   - after a 429, at the rate that the API grants, whatever its method: it was not executed;
+//   - if nothing of it was sent: the name was not found, the connection failed, the TLS handshake was cut;
+//   - after a 403 of class Client::Forbidden::Busy, which was not executed either;
+//   - if it may have been executed (the connection was lost or timed out after sending, 408, 500, 502, 503, 504), only if its
+//     method is GET, HEAD, OPTIONS, PUT or DELETE, or the caller has set an Idempotency-Key.
 //
-// Nothing else is repeated: no certificate error, no error of this package, nothing after the context is done, and no request
-// whose body has no GetBody. An answer whose body breaks while the caller reads it is an answer.
+// Nothing else is repeated: nothing that would fail the same way (a certificate or TLS alert, HTTP on a TLS port, a proxy's 407 or
+// 403, an invalid header, an unknown scheme, a malformed response), no error of this package, nothing after the context is done.
+// A body without GetBody is kept as it is read, up to 1 MiB, so that it can be sent again; a longer one is sent once.
 //
-// The wait before retry n, counted from 0, is random between 0 and MinWait·2ⁿ, at most MaxWait. A Retry-After up to MaxWait,
-// in seconds or as a date, is obeyed instead. If it asks for more, if the wait would outlast the context's deadline, or if too
-// many of the latest requests had to be retried, there is no retry: the caller gets the last attempt's own answer, whole, or its
-// own error. After a 429 with such a Retry-After every request to the same host waits, whoever makes it; one whose deadline
-// comes first fails at once with an error that is [context.DeadlineExceeded]. The host of a URL without one is the endpoint's if
-// Base is a *Transport, else it counts as one of its own.
+// The wait before retry n, counted from 0, is random between 0 and MinWait·2ⁿ, at most MaxWait; a Retry-After up to MaxWait, in
+// seconds or as a date, comes before that. If it asks for more, if the wait would outlast the context's deadline, or if too many
+// of the latest requests to this host had to be retried, there is no retry: the caller gets the last attempt's own response, whole,
+// or its own error. A response that waits for its retry is kept up to 16 KiB; of a longer one an error has the status.
+//
+// # Rate limits
+//
+// A 429 is no failure but a measurement: it costs no retry and no budget, and MaxWait does not bound its wait. OVHcloud publishes
+// no quota; the one figure known is 60 requests a minute for a consumer key (its staff, github.com/ovh/python-ovh/issues/81). Until
+// the first 429 of a host nothing is limited. From then on requests to that host leave one by one, in the order in which they came,
+// at a rate that the 429s teach. The rate is one per host (all hosts of a region count as one) and RetryTransport. A call waits as
+// long as its context allows; one whose turn lies beyond its deadline is told so at once. Without a deadline a call may wait for
+// thirty minutes; a Retry-After of more than ten minutes, and a host that has granted nothing for thirty, hand it the 429.
+// A Limiter is never needed; it is right if you know the quota.
+//
+// The host of a URL without one is the endpoint's if Base is a *Transport, else it counts as one of its own.
 //
 // The zero value is ready. A RetryTransport is safe for concurrent use; its fields must not change after the first request. It
 // bounds the number of attempts, not the time that one takes: give requests a context with a deadline.
@@ -52,13 +66,14 @@ type RetryTransport struct {
 	// Base sends each attempt. Nil means a [Transport] of the RetryTransport's own, without any field set.
 	Base http.RoundTripper
 
-	// MaxRetries is how often a request is sent again after the first time. 0 means 4, negative means never.
+	// MaxRetries is how often a request is sent again after the first time, 429s not counted. 0 means 4; negative means never,
+	// and a 429 is returned as it comes.
 	MaxRetries int
 
 	// MinWait bounds the wait before the first retry; the bound doubles with each, up to MaxWait. 0 or less means 500 ms and 30 s.
 	MinWait, MaxWait time.Duration
 
-	// Limiter is asked before every attempt, the first one included. Nil means no limit.
+	// Limiter is asked before every attempt, the first one included. Nil means no limit but the learned rate.
 	Limiter Limiter
 
 	// Logger is told of each [Event] at its level; never a secret, never a body. Nil means silent.
@@ -68,22 +83,31 @@ type RetryTransport struct {
 	// concurrent use. Nil means that nobody is told.
 	OnEvent func(context.Context, Event)
 
-	own    Transport // what a nil Base means
-	holds  holds
-	budget budget
+	own   Transport // what a nil Base means
+	hosts hosts
 }
 
 // Limiter bounds the rate of requests; golang.org/x/time/rate has one. Wait returns nil when the next attempt may be sent. Any
-// error ends the request unsent and is wrapped in the one that the caller gets; once ctx is done, Wait must return, and the
-// caller gets ctx's error. Wait must be safe for concurrent use.
+// error ends the request: the caller gets the response in hand, if there is one, else an error that wraps it. Once ctx is done,
+// Wait must return. Wait must be safe for concurrent use.
+//
+// A Limiter that also has a method Throttled(ctx context.Context, retryAfter time.Duration) is told of each 429 (0: it had no
+// Retry-After) and takes the place of the learned rate. Any other holds together with it: whichever is slower.
 type Limiter interface {
 	Wait(ctx context.Context) error
+}
+
+// learner is a Limiter that learns from 429s by itself.
+type learner interface {
+	Throttled(ctx context.Context, retryAfter time.Duration)
 }
 
 const (
 	defaultMaxRetries = 4
 	defaultMinWait    = 500 * time.Millisecond
 	defaultMaxWait    = 30 * time.Second
+
+	maxReplay = 1 << 20 // bytes of a body without GetBody that are kept
 )
 
 func (t *RetryTransport) maxRetries() int        { return max(0, cmp.Or(t.MaxRetries, defaultMaxRetries)) }
@@ -110,14 +134,20 @@ func (t *RetryTransport) Format(f fmt.State, _ rune) {
 		t.Base, t.MaxRetries, t.MinWait, t.MaxWait)
 }
 
-// RoundTrip sends req by Base, again if need be. Errors are those of the last attempt, as Base returned them; or ctx.Err(), if
-// the context ended between two attempts; or this package's own, if the limiter failed or the body could not be opened again.
+// RoundTrip sends req by Base, again if need be. An error is that of the last attempt, as Base returned it. If the context ends
+// while the request waits for another attempt, the error matches the context's and that of the last attempt. A request that waits
+// for its first attempt fails with the context's error, or with one that matches [context.DeadlineExceeded] if its turn would
+// come too late; so does one whose Limiter says that it would.
 func (t *RetryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil {
 		closeBody(req.Body)
 		return nil, permanentErrorf("the request has no URL")
 	}
-	c := retryCall{t: t, req: req, harmless: isHarmless(req)}
+	c := retryCall{t: t, req: req, harmless: isHarmless(req), body: replay{own: req.Body}}
+	if req.GetBody != nil || req.ContentLength <= maxReplay {
+		c.body = newReplay(req, maxReplay)
+	}
+	defer c.body.release()
 	c.try()
 	if c.again {
 		return c.retry()
@@ -130,15 +160,19 @@ type retryCall struct {
 	t        *RetryTransport
 	req      *http.Request // the caller's, which nobody may touch
 	harmless bool          // if executed twice
+	body     replay
 
-	tries int
-	resp  *http.Response // of the last try: a response
-	err   error          // or an error
-	again bool           // there will be another one
-	next  time.Time      // when
+	attempts int            // that were sent
+	resp     *http.Response // of the last one: a response
+	err      error          // or an error; in the end, what the caller gets
+	turn     *waiter        // of the next one, if it is in the queue of a pace already
+
+	retries int       // attempts that MaxRetries and the budget count
+	again   bool      // there will be another one of these
+	next    time.Time // when
 }
 
-// retry lets go-retryablehttp wait and try until one try is the last. It sees neither the request nor any answer, so that it,
+// retry lets go-retryablehttp wait and try until one try is the last. It sees neither the request nor any response, so that it,
 // and the http.Client inside it, cannot read, follow, log, wrap or close anything. The receiver is a copy: a call that needs
 // no retry stays on the stack.
 func (c retryCall) retry() (*http.Response, error) {
@@ -150,7 +184,7 @@ func (c retryCall) retry() (*http.Response, error) {
 	}
 	skeleton := (&http.Request{URL: &url.URL{}}).WithContext(c.req.Context())
 	if _, err := client.Do(&retryablehttp.Request{Request: skeleton}); err != nil {
-		return nil, err // the context ended while it waited
+		c.stop(ReasonContextEnded, c.req.Context().Err()) // while it waited
 	}
 	return c.resp, c.err
 }
@@ -169,116 +203,312 @@ func (t *tries) RoundTrip(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 }
 
-// try sends the request once, and decides whether to do so again.
+// try sends the request when its turn comes, once more after each 429, and decides whether to retry what came of that.
 func (c *retryCall) try() {
+	c.again = false
+	for {
+		lesson, ok := c.admit()
+		if !ok {
+			return
+		}
+		v := c.send(lesson)
+		if v != throttled {
+			c.again = c.decide(v)
+			return
+		}
+		if !c.queue() {
+			return
+		}
+	}
+}
+
+// admit waits until the next attempt may be sent, and returns the lesson of the pace that it is sent under, 0 for none. If it may
+// not be sent, the call has what the caller gets.
+func (c *retryCall) admit() (lesson int, ok bool) {
+	ctx := c.req.Context()
+	for {
+		if err := ctx.Err(); err != nil { // Base need not look
+			c.stop(ReasonContextEnded, err)
+			return 0, false
+		}
+		p := c.pace()
+		if p != nil {
+			if lesson, ok = c.waitForTurn(p); !ok {
+				return 0, false
+			}
+		}
+		if c.t.Limiter == nil {
+			return lesson, true
+		}
+		if err := c.t.Limiter.Wait(ctx); err != nil {
+			if p != nil {
+				p.report(lesson, lost, 0)
+			}
+			c.stop(ReasonLimiter, limiterError(ctx, err))
+			return 0, false
+		}
+		if now := c.pace(); now == nil || now.isCurrent(lesson) {
+			return lesson, true
+		}
+		// There was a 429 while the limiter let it wait.
+		if p != nil {
+			p.report(lesson, lost, 0)
+		}
+	}
+}
+
+// pace returns that of the request's host, nil if there is none yet or the Limiter takes its place.
+func (c *retryCall) pace() *pace {
+	if _, ok := c.t.Limiter.(learner); ok || c.t.hosts.none() {
+		return nil
+	}
+	return c.t.hosts.get(c.host(), false).paceOrNil()
+}
+
+// waitForTurn waits in the queue of a pace.
+func (c *retryCall) waitForTurn(p *pace) (lesson int, ok bool) {
+	ctx, w := c.req.Context(), c.turn
+	if c.turn = nil; w == nil {
+		deadline, _ := ctx.Deadline()
+		var wait time.Duration
+		if w, wait = p.join(deadline, c.attempts > 0); w.away == "" && wait > 0 {
+			c.tell(Event{Kind: EventHeld, Attempt: c.attempts + 1, Wait: wait, Reason: ReasonQueue})
+		}
+	}
+	if err := p.wait(ctx, w); err != nil {
+		c.stop(ReasonContextEnded, err)
+		return 0, false
+	}
+	if w.away != "" {
+		c.stop(w.away, c.turnedAway(w))
+		return 0, false
+	}
+	return w.lesson, true
+}
+
+// turnedAway says why a request is not sent, and how long it would have to wait.
+func (c *retryCall) turnedAway(w *waiter) error {
+	wait := w.expected.Round(time.Second)
+	if w.away == ReasonDeadline {
+		return permanentErrorf("after a 429 of %s, this request's turn would come in about %s, after its deadline; give it more time, or make "+
+			"fewer calls at once: %w", c.host(), wait, context.DeadlineExceeded)
+	}
+	return permanentErrorf("not sent: %w", &APIError{StatusCode: http.StatusTooManyRequests, RetryAfter: wait,
+		Method: cmp.Or(c.req.Method, http.MethodGet), Path: c.req.URL.EscapedPath(), Message: "an earlier request was rejected by its rate limit"})
+}
+
+// limiterError wraps a Limiter's error. It matches what ended the wait: the context's error, or context.DeadlineExceeded if the
+// limiter says that the wait would outlast the deadline, as rate.Limiter does.
+func limiterError(ctx context.Context, err error) error {
+	done := ctx.Err()
+	if _, bounded := ctx.Deadline(); done == nil && bounded && strings.Contains(err.Error(), "deadline") {
+		done = context.DeadlineExceeded
+	}
+	switch {
+	case err == done:
+		return err
+	case done == nil || errors.Is(err, done):
+		return permanentErrorf("limiter: %w", err)
+	}
+	return permanentErrorf("limiter: %w: %w", err, done)
+}
+
+// stop ends a call that cannot be sent, or not once more. The caller gets the response or error in hand, unless the context has
+// ended: then the error says both.
+func (c *retryCall) stop(reason string, cause error) {
+	status, last := 0, c.err
+	if c.resp != nil {
+		status = c.resp.StatusCode
+	}
+	c.again = false
+	if c.attempts > 0 || reason != ReasonContextEnded {
+		c.tell(Event{Kind: EventGaveUp, Attempt: max(1, c.attempts), StatusCode: status, Err: cmp.Or(last, cause), Reason: reason})
+	}
+	switch done := c.req.Context().Err(); {
+	case c.attempts == 0:
+		if c.body.kept == nil {
+			closeBody(c.req.Body)
+		}
+		c.err = cause
+	case done == nil:
+		// The response or error in hand says more than why there is no other.
+	case c.resp != nil:
+		closeBody(c.resp.Body)
+		c.resp, c.err = nil, permanentErrorf("%w while waiting to send the request again after a %d %s", cause, status, http.StatusText(status))
+	default:
+		c.err = permanentErrorf("%w while waiting to send the request again after: %w", cause, last)
+	}
+}
+
+// send sends an attempt and tells the pace what came of it, also if Base panics.
+func (c *retryCall) send(lesson int) verdict {
+	ctx, out := c.req.Context(), c.req
 	var conn *connWatch
 	if !c.harmless || hasBody(c.req) { // else what it sees does not matter
 		conn = new(connWatch)
-	}
-	c.resp, c.err = c.send(conn)
-	c.tries++
-	c.again = c.decide(judge(c.req.Context(), c.resp, c.err, conn.unsent(), conn.bodyFailed()))
-	if c.again && c.resp != nil {
-		drain(c.req.Context(), c.resp.Body, time.Until(c.next))
-	}
-}
-
-func (c *retryCall) send(conn *connWatch) (*http.Response, error) {
-	ctx, out := c.req.Context(), c.req
-	if err := c.t.admit(ctx, c.req.URL); err != nil {
-		if c.tries == 0 {
-			closeBody(c.req.Body) // no later body is open yet
-		}
-		return nil, err
-	}
-	if conn != nil {
 		out = out.WithContext(conn.watch(ctx))
 	}
-	if c.tries > 0 && hasBody(c.req) {
-		body, err := c.req.GetBody()
-		if err != nil {
-			return nil, permanentErrorf("opening the request's body again: %w", err)
-		}
+	if c.attempts++; c.body.kept != nil || c.attempts > 1 && hasBody(c.req) {
 		out = out.WithContext(out.Context()) // a copy, for its Body
-		out.Body = body
+		if err := c.body.putInto(out, c.attempts); err != nil {
+			closeBody(out.Body)
+			c.resp, c.err = nil, permanentErrorf("opening the request's body again: %w", err)
+			c.report(lesson, lost)
+			return settled
+		}
 	}
+	came := lost
+	defer func() { c.report(lesson, came) }()
 	resp, err := c.t.base().RoundTrip(out)
-	return settle(c.req, resp, err)
+	c.resp, c.err = settle(c.req, resp, err)
+	if c.resp != nil && c.resp.StatusCode == http.StatusTooManyRequests {
+		came = limited
+	} else if c.resp != nil {
+		came = granted
+	}
+	return judge(ctx, c.resp, c.err, conn.unsent(), conn.bodyFailed())
 }
 
-// decide reports whether to try again, and sets the wait.
-func (c *retryCall) decide(v verdict) bool {
-	t, ctx := c.t, c.req.Context()
-	if v == settled && c.err == nil {
-		t.budget.spend(-1)
+// report tells who learns the rate what came of an attempt. A 429 counts for everybody, whatever becomes of its own call.
+func (c *retryCall) report(lesson int, came outcome) {
+	after := max(0, retryAfter(c.resp))
+	if l, ok := c.t.Limiter.(learner); ok {
+		if came == limited {
+			l.Throttled(c.req.Context(), after)
+		}
+		return
 	}
-	after := retryAfter(c.resp)
-	if c.resp != nil && c.resp.StatusCode == http.StatusTooManyRequests && after <= t.maxWait() {
-		t.holds.add(t.host(c.req.URL), time.Now().Add(after))
+	if came == limited {
+		c.t.hosts.get(c.host(), true).learn().report(lesson, came, after)
+	} else if p := c.pace(); p != nil && lesson > 0 {
+		p.report(lesson, came, after)
 	}
-	if !v.again(c.harmless) || !c.replayable() || c.tries > t.maxRetries() || after > t.maxWait() || ctx.Err() != nil {
+}
+
+// queue decides whether a request is sent again after its 429, and puts it in the queue of the pace. The response is kept for the
+// case that its turn does not come.
+func (c *retryCall) queue() bool {
+	ctx := c.req.Context()
+	switch {
+	case c.t.MaxRetries < 0:
+		c.gaveUp(ReasonRetriesUsed)
+		return false
+	case !c.body.canRepeat(c.req):
+		c.gaveUp(ReasonBody)
+		return false
+	case ctx.Err() != nil:
 		return false
 	}
-	wait := Backoff(t.minWait(), t.maxWait(), c.tries-1, c.resp)
-	wait = max(wait, t.holds.left(t, c.req.URL))
-	c.next = time.Now().Add(wait)
-	if deadline, ok := ctx.Deadline(); ok && !c.next.Before(deadline) {
-		return false
+	var wait time.Duration
+	if p := c.pace(); p != nil {
+		deadline, _ := ctx.Deadline()
+		if c.turn, wait = p.join(deadline, true); c.turn.away != "" {
+			c.gaveUp(c.turn.away)
+			return false
+		}
 	}
-	const price = 5
-	if !t.budget.spend(price) {
-		return false
-	}
-	if t.Logger != nil {
-		t.Logger.LogAttrs(ctx, slog.LevelDebug, "ovhauth: retry", slog.String("method", cmp.Or(c.req.Method, http.MethodGet)),
-			slog.String("path", c.req.URL.EscapedPath()), slog.String("reason", c.reason()), slog.Duration("wait", wait))
-	}
+	c.tell(Event{Kind: EventThrottled, Attempt: c.attempts, StatusCode: http.StatusTooManyRequests, Wait: wait, Reason: ReasonRateLimit})
+	c.keep(wait)
 	return true
 }
 
-func (c *retryCall) reason() string {
-	if c.err == nil {
-		return fmt.Sprintf("%d %s", c.resp.StatusCode, http.StatusText(c.resp.StatusCode))
+// decide reports whether to retry, and sets the wait.
+func (c *retryCall) decide(v verdict) bool {
+	t, ctx := c.t, c.req.Context()
+	if v == settled && c.err == nil && !t.hosts.none() {
+		if h := t.hosts.get(c.host(), false); h != nil {
+			h.budget.refund(max(1, int64(c.retries)*retryPrice))
+		}
 	}
-	err := c.err
-	for u, ok := errors.AsType[*url.Error](err); ok; u, ok = errors.AsType[*url.Error](err) {
-		err = u.Err // the rest is the URL, with its query
+	if !v.again(c.harmless) || ctx.Err() != nil {
+		return false
 	}
-	return err.Error()
+	after := retryAfter(c.resp)
+	wait := Backoff(t.minWait(), t.maxWait(), c.retries, c.resp)
+	c.next = time.Now().Add(wait)
+	deadline, bounded := ctx.Deadline()
+	switch {
+	case !c.body.canRepeat(c.req):
+		return c.gaveUp(ReasonBody)
+	case c.retries >= t.maxRetries():
+		return c.gaveUp(ReasonRetriesUsed)
+	case after > t.maxWait():
+		return c.gaveUp(ReasonRetryAfter)
+	case bounded && !c.next.Before(deadline):
+		return c.gaveUp(ReasonDeadline)
+	case !t.hosts.get(c.host(), true).budget.spend(retryPrice):
+		return c.gaveUp(ReasonBudgetUsed)
+	}
+	c.retries++
+	c.tell(Event{Kind: EventRetry, Attempt: c.attempts, Wait: wait, Reason: c.reason(v)})
+	c.keep(wait)
+	return true
 }
 
-// replayable reports whether the request can be sent a second time.
-func (c *retryCall) replayable() bool { return !hasBody(c.req) || c.req.GetBody != nil }
+// gaveUp tells that the call is not sent again although it might help, and returns false.
+func (c *retryCall) gaveUp(reason string) bool {
+	c.tell(Event{Kind: EventGaveUp, Attempt: c.attempts, Reason: reason})
+	return false
+}
+
+// tell emits an event of the last attempt.
+func (c *retryCall) tell(e Event) {
+	if c.t.OnEvent == nil && c.t.Logger == nil {
+		return
+	}
+	e.Err = cmp.Or(e.Err, c.err)
+	if c.resp != nil {
+		e.StatusCode = c.resp.StatusCode
+	}
+	emit(c.req, c.t.OnEvent, c.t.Logger, e)
+}
+
+func (c *retryCall) reason(v verdict) string {
+	switch {
+	case c.resp != nil && v == unexecuted:
+		return ReasonBusy
+	case c.resp != nil:
+		return ReasonServerError
+	case v == unexecuted || isDial(c.err):
+		return ReasonNotSent
+	}
+	return ReasonConnectionLost
+}
+
+// keep reads a short response to its end, which lets its connection be used again, and keeps it in memory. A response that stalls
+// must not hold up its own retry, which is to begin after wait. What is too long to be kept is an error with its status.
+func (c *retryCall) keep(wait time.Duration) {
+	if c.resp == nil || c.resp.Body == nil {
+		return
+	}
+	kept := *c.resp
+	text, whole := peek(c.req.Context(), &kept, min(max(wait, 100*time.Millisecond), peekTime))
+	kept.Body.Close()
+	if kept.Body = io.NopCloser(bytes.NewReader(text)); whole {
+		c.resp = &kept
+		return
+	}
+	c.err = permanentErrorf("the last response was %s, and its body too long to be kept while it waited to be sent again", c.resp.Status)
+	c.resp = nil
+}
 
 // isHarmless reports whether req, executed twice, does what it does executed once.
 func isHarmless(req *http.Request) bool {
 	return isIdempotent(req.Method) || req.Header.Get("Idempotency-Key") != ""
 }
 
-// host is what u's host is held by: whatever spelling a request has, there is one of each host.
-func (t *RetryTransport) host(u *url.URL) string {
-	if u.Host == "" {
-		if base, ok := t.base().(*Transport); ok {
-			if s, err := base.setup(context.Background()); err == nil {
-				u = &url.URL{Scheme: s.scheme, Host: s.host}
-			}
+// host is the name under which requests to the call's host are counted.
+func (c *retryCall) host() string {
+	u := c.req.URL
+	if u.Host != "" {
+		return apiHost(u.Host)
+	}
+	if base, ok := c.t.base().(*Transport); ok {
+		if s, err := base.setup(c.req.Context()); err == nil {
+			return apiHost(s.host)
 		}
 	}
-	return strings.ToLower(u.Hostname()) + ":" + port(u.Scheme, u.Port())
-}
-
-// admit waits until an attempt may be sent to u's host: until no 429 holds it back, and for the limiter.
-func (t *RetryTransport) admit(ctx context.Context, u *url.URL) error {
-	if err := t.holds.wait(ctx, t, u); err != nil || t.Limiter == nil {
-		return err
-	}
-	if err := t.Limiter.Wait(ctx); err != nil {
-		if done := ctx.Err(); done != nil {
-			return done
-		}
-		return permanentErrorf("limiter: %w", err)
-	}
-	return t.holds.wait(ctx, t, u) // there may be a new one by now
+	return ""
 }
 
 // verdict is what an attempt came to: a row of the table in RetryTransport's documentation.
@@ -286,19 +516,22 @@ type verdict int
 
 const (
 	settled    verdict = iota // sending it again does not help
+	throttled                 // 429: it was not executed, and when to send it again is a matter of pace
 	unexecuted                // sending it again is safe
 	doubtful                  // it may have been executed
 )
 
-func (v verdict) again(harmless bool) bool { return v == unexecuted || v == doubtful && harmless }
+func (v verdict) again(harmless bool) bool {
+	return v == throttled || v == unexecuted || v == doubtful && harmless
+}
 
 // judge takes a response or an error; unsent says that nothing was sent before the error, bodyFailed that the error is one of the
 // request's body.
 func judge(ctx context.Context, resp *http.Response, err error, unsent, bodyFailed bool) verdict {
 	switch {
 	case err == nil:
-		return judgeAnswer(ctx, resp)
-	case isPermanent(err), isCertificate(err), isUnroutable(err), bodyFailed:
+		return judgeResponse(ctx, resp)
+	case isPermanent(err), failsTheSameWay(err), bodyFailed:
 		return settled
 	case unsent:
 		return unexecuted
@@ -306,12 +539,12 @@ func judge(ctx context.Context, resp *http.Response, err error, unsent, bodyFail
 	return doubtful
 }
 
-func judgeAnswer(ctx context.Context, resp *http.Response) verdict {
+func judgeResponse(ctx context.Context, resp *http.Response) verdict {
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests:
-		return unexecuted
+		return throttled
 	case http.StatusForbidden:
-		if head, _ := peek(ctx, resp); newAPIError(resp, head).Class == "Client::Forbidden::Busy" {
+		if head, _ := peek(ctx, resp, peekTime); newAPIError(resp, head).Class == "Client::Forbidden::Busy" {
 			return unexecuted
 		}
 	case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway,
@@ -326,15 +559,26 @@ func isPermanent(err error) bool {
 	return ok
 }
 
-// isCertificate reports whether err is about the server's certificate. crypto/tls wraps what it finds wrong itself; a
-// tls.Config's own verification may return the rest bare.
-func isCertificate(err error) bool {
+// failsTheSameWay reports whether an error of net/http or crypto/tls is one that sending the request again brings again.
+func failsTheSameWay(err error) bool {
 	_, wrapped := errors.AsType[*tls.CertificateVerificationError](err)
-	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
+	_, authority := errors.AsType[x509.UnknownAuthorityError](err) // bare, from a tls.Config's own verification
 	_, hostname := errors.AsType[x509.HostnameError](err)
 	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
-	return wrapped || authority || hostname || invalid
+	_, record := errors.AsType[tls.RecordHeaderError](err) // HTTP on a TLS port
+	if wrapped || authority || hostname || invalid || record || errors.Is(err, http.ErrSchemeMismatch) {
+		return true
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "remote error" || op.Op == "local error") {
+		return true // a TLS alert, for which crypto/tls has no type of its own
+	}
+	return untypedFailure.MatchString(withoutURL(err).Error())
 }
+
+// untypedFailure matches the errors of net/http that have no type. A proxy's rejection of CONNECT is its reason phrase alone.
+var untypedFailure = regexp.MustCompile(`unsupported protocol scheme|no Host in request URL|invalid (?:header field|method|trailer)|` +
+	`certificate is not trusted|stopped after \d+ redirects|malformed (?:HTTP|MIME)|response headers exceeded|Content-Length|` +
+	`content length|request header list larger|^(?i:.*proxy.*authentication.*required|forbidden)$`)
 
 // connWatch sees whether one attempt got a connection, and whether a Transport below could not read the body that it is to sign.
 // Its hooks may run late: each attempt has a new one.
@@ -366,95 +610,105 @@ func (w *connWatch) watch(ctx context.Context) context.Context {
 // request by other means. On nil it is false.
 func (w *connWatch) unsent() bool { return w != nil && w.asked.Load() && !w.got.Load() }
 
-// drain reads a short answer to its end, which lets its connection be used again, and closes the body. An answer that stalls
-// must not hold up its own retry, which is to begin after wait.
-func drain(ctx context.Context, body io.ReadCloser, wait time.Duration) {
-	if body == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, min(max(wait, 100*time.Millisecond), time.Second))
-	defer cancel()
-	readAndClose(ctx, body, func(r io.Reader) error {
-		_, err := io.CopyN(io.Discard, r, maxErrorBody)
-		return err
-	})
+// hosts are what a RetryTransport knows of the hosts that had a retry or a 429. The zero value knows of none.
+type hosts struct {
+	all atomic.Pointer[map[string]*host] // replaced, never changed; nil at first, and then there is nothing to look up
+
+	adding sync.Mutex // guards what follows, and replacing all
+	swept  time.Time
 }
 
-// holds are the hosts that want to be left alone after a 429. The zero value is ready.
-type holds struct {
-	some  atomic.Bool // false: there are none, and no need to lock
-	mu    sync.Mutex
-	until map[string]time.Time
+// host is what is known of one.
+type host struct {
+	pace   atomic.Pointer[pace] // nil until the first 429
+	budget budget
+	used   atomic.Int64 // when, in Unix nanoseconds
 }
 
-func (h *holds) add(host string, until time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.sweep()
-	if h.until == nil {
-		h.until = make(map[string]time.Time)
-	}
-	if until.After(h.until[host]) {
-		h.until[host] = until
-	}
-	h.some.Store(true)
-}
+// forgetAfter is how long what is known of a host that nobody asks is kept.
+const forgetAfter = 10 * time.Minute
 
-// left returns how long u's host still wants to be left alone; 0 or less for not at all.
-func (h *holds) left(t *RetryTransport, u *url.URL) time.Duration {
-	if !h.some.Load() {
-		return 0
-	}
-	host := t.host(u)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.sweep()
-	return time.Until(h.until[host])
-}
+// none reports whether there was no retry and no 429 yet.
+func (h *hosts) none() bool { return h.all.Load() == nil }
 
-// sweep drops the holds that are over, so that none is kept for a host that is never asked again. The caller holds h.mu.
-func (h *holds) sweep() {
+// get returns the host of this name. If there is none, it makes one or returns nil.
+func (h *hosts) get(name string, create bool) *host {
 	now := time.Now()
-	maps.DeleteFunc(h.until, func(_ string, until time.Time) bool { return !until.After(now) })
-	h.some.Store(len(h.until) > 0)
-}
-
-// wait returns when u's host is not held back. It returns an error at once if ctx is done, or will be before that.
-func (h *holds) wait(ctx context.Context, t *RetryTransport, u *url.URL) error {
-	for {
-		if err := ctx.Err(); err != nil {
-			return err // Base need not look
-		}
-		left := h.left(t, u)
-		if left <= 0 {
-			return nil
-		}
-		if deadline, ok := ctx.Deadline(); ok && left >= time.Until(deadline) {
-			return permanentErrorf("after a 429, no request may be sent for another %s: %w", left, context.DeadlineExceeded)
-		}
-		timer := time.NewTimer(left)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+	if all := h.all.Load(); all != nil {
+		if found := (*all)[name]; found != nil && now.Sub(time.Unix(0, found.used.Load())) < forgetAfter {
+			found.used.Store(now.UnixNano())
+			return found
 		}
 	}
+	if !create && h.none() {
+		return nil
+	}
+	h.adding.Lock()
+	defer h.adding.Unlock()
+	all := h.sweep(now)
+	if all[name] == nil && create {
+		all[name] = new(host)
+	}
+	if found := all[name]; found != nil {
+		found.used.Store(now.UnixNano())
+	}
+	h.all.Store(&all)
+	return all[name]
 }
 
-// budget is what a RetryTransport may spend on retries, so that an API in trouble is not asked five times as often. The zero
-// value is a full one.
+// sweep returns a copy without the hosts that nobody has asked for a while. The caller holds h.adding.
+func (h *hosts) sweep(now time.Time) map[string]*host {
+	all := map[string]*host{}
+	if old := h.all.Load(); old != nil {
+		maps.Copy(all, *old)
+	}
+	maps.DeleteFunc(all, func(_ string, old *host) bool {
+		p := old.pace.Load()
+		return now.Sub(time.Unix(0, old.used.Load())) >= forgetAfter && (p == nil || p.isQuiet(now))
+	})
+	return all
+}
+
+func (h *host) paceOrNil() *pace {
+	if h == nil {
+		return nil
+	}
+	return h.pace.Load()
+}
+
+// learn returns the pace, made by the first 429.
+func (h *host) learn() *pace {
+	if p := h.pace.Load(); p != nil {
+		return p
+	}
+	h.pace.CompareAndSwap(nil, new(pace)) // of several first 429s, all teach the same
+	return h.pace.Load()
+}
+
+// budget is what may be spent on retries of one host, so that an API in trouble is not asked five times as often. The zero value
+// is a full one.
 type budget struct{ spent atomic.Int64 }
 
-// spend takes price, or gives it back if it is negative. It reports false, and does nothing, if there is not so much to take,
-// or nothing to give back.
+const (
+	retryPrice = 5   // tokens for a retry. A success that needed none gives back 1, a retried one all that its retries cost
+	maxBudget  = 500 // tokens
+)
+
+// spend takes price, or reports false if there is not so much.
 func (b *budget) spend(price int64) bool {
-	const most = 500
+	if b.spent.Add(price) <= maxBudget {
+		return true
+	}
+	b.spent.Add(-price)
+	return false
+}
+
+// refund gives back up to price.
+func (b *budget) refund(price int64) {
 	for {
 		old := b.spent.Load()
-		if now := old + price; now < 0 || now > most {
-			return false
-		} else if b.spent.CompareAndSwap(old, now) {
-			return true
+		if old == 0 || b.spent.CompareAndSwap(old, max(0, old-price)) {
+			return
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -51,7 +52,7 @@ func TestTokenRequest(t *testing.T) {
 		got, err := ServiceAccount(Endpoint(test.endpoint), " ID", "a secret\n").Retrieve(ctx)
 		if test.url == "" {
 			if err == nil || asked != nil || !strings.Contains(err.Error(), test.endpoint) {
-				t.Errorf("%s: %v", test.endpoint, err)
+				t.Errorf("%s: got %v, want an error that names it, before anything is sent", test.endpoint, err)
 			}
 			continue
 		}
@@ -75,7 +76,7 @@ func TestServiceAccountWithoutSecret(t *testing.T) {
 	} {
 		_, err := ServiceAccount(EU, test.id, test.secret).Retrieve(t.Context())
 		if !errors.Is(err, ErrMissingCredentials) || !strings.Contains(err.Error(), test.missing) {
-			t.Error(err)
+			t.Errorf("client %q, secret %q: got %v, want an error with %q", test.id, test.secret, err, test.missing)
 		}
 	}
 }
@@ -177,7 +178,7 @@ func TestRenewedJustNow(t *testing.T) {
 	ctx := through(t.Context(), tokens(&given, 3600))
 	p.Retrieve(ctx)
 	if got, err := p.fetch(ctx); err != nil || got.value != "T1" {
-		t.Errorf("%v, %v", got, err)
+		t.Errorf("got %v, %v, want T1", got, err)
 	}
 }
 
@@ -324,7 +325,7 @@ func TestTokenTimeout(t *testing.T) {
 			return nil, req.Context().Err()
 		}))
 		if time.Since(began) != 30*time.Second || asked != 1 || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%v after %s and %d tries", err, time.Since(began), asked)
+			t.Errorf("got %v after %s and %d tries, want %v after 30 s and 1", err, time.Since(began), asked, context.DeadlineExceeded)
 		}
 	})
 }
@@ -339,9 +340,9 @@ func TestTokenErrors(t *testing.T) {
 		want   string
 		code   string // of the *APIError; "-" for none such
 	}{
-		{"refused", 400, nil, `{"error":"invalid_client","error_description":"s3cr3t is wrong"}`,
+		{"rejected", 400, nil, `{"error":"invalid_client","error_description":"s3cr3t is wrong"}`,
 			"ovhauth: access token: POST https://www.ovh.com/auth/oauth2/token: 400 Bad Request: invalid_client; check", "invalid_client"},
-		{"refused with 200", 200, nil, `{"error":"invalid_scope"}`, ": 200 OK: invalid_scope", "invalid_scope"},
+		{"rejected with 200", 200, nil, `{"error":"invalid_scope"}`, ": 200 OK: invalid_scope", "invalid_scope"},
 		{"the secret for a code", 401, nil, `{"error":"bad s3cr3t\n\u0007"}`, "401 Unauthorized; check", ""},
 		{"the secret alone for a code", 401, nil, `{"error":"s3cr3t"}`, "401 Unauthorized; check", ""},
 		{"the request for a code", 401, nil, `{"error":"client_secret=s3cr%33t"}`, "401 Unauthorized; check", ""},
@@ -364,9 +365,7 @@ func TestTokenErrors(t *testing.T) {
 		ctx := through(t.Context(), func(*http.Request) (*http.Response, error) {
 			asked++
 			resp := answer(test.status, test.body)
-			for name, values := range test.header {
-				resp.Header[name] = values
-			}
+			maps.Copy(resp.Header, test.header)
 			resp.Header.Set("X-Ovh-Queryid", "Q")
 			return resp, nil
 		})
@@ -437,6 +436,17 @@ func TestTokenEndpointThatRepeatsTheSecret(t *testing.T) {
 	}
 }
 
+// A form has the secret in another spelling.
+func TestTokenEndpointThatRepeatsTheEscapedSecret(t *testing.T) {
+	const secret = "+/=+/=+/=+/="
+	_, err := ServiceAccount(EU, "ID", secret).Retrieve(through(t.Context(), func(*http.Request) (*http.Response, error) {
+		return nil, &tls.CertificateVerificationError{Err: errors.New("client_secret=" + url.QueryEscape(secret))}
+	}))
+	if err == nil || strings.Contains(err.Error(), url.QueryEscape("+/=")) {
+		t.Errorf("got %v, want an error without the secret", err)
+	}
+}
+
 func TestServiceAccountAt(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -492,10 +502,10 @@ func TestTokenURLQueryIsNotShown(t *testing.T) {
 
 // tokenAPI serves /me to the current token, and tokens.
 type tokenAPI struct {
-	mu      sync.Mutex
-	given   int
-	revoked int // the tokens up to this
-	refused int
+	mu       sync.Mutex
+	given    int
+	revoked  int // the tokens up to this
+	rejected int
 }
 
 func (a *tokenAPI) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -508,12 +518,12 @@ func (a *tokenAPI) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Header.Get("Authorization") == fmt.Sprintf("Bearer T%d", a.given) && a.revoked < a.given {
 		return answer(200, "{}"), nil
 	}
-	a.refused++
+	a.rejected++
 	return answer(401, `{"message":"You must login first"}`), nil
 }
 
-// TestRefusedToken sends by a Transport whose token is refused, through each provider that can hold a service account.
-func TestRefusedToken(t *testing.T) {
+// TestRejectedToken sends by a Transport whose token is rejected, through each provider that can hold a service account.
+func TestRejectedToken(t *testing.T) {
 	isolate(t)
 	t.Setenv("OVH_CLIENT_ID", "ID")
 	t.Setenv("OVH_CLIENT_SECRET", "S")
@@ -526,7 +536,7 @@ func TestRefusedToken(t *testing.T) {
 		get := func() int {
 			resp, err := client.Get("/me")
 			if err != nil {
-				t.Error(name, err)
+				t.Errorf("%s: GET /me: %v", name, err)
 				return 0
 			}
 			resp.Body.Close()
@@ -536,15 +546,15 @@ func TestRefusedToken(t *testing.T) {
 			t.Errorf("%s: %d with token %d", name, status, api.given)
 		}
 		api.revoked = 1
-		if status := get(); status != 200 || api.given != 2 || api.refused != 1 {
-			t.Errorf("%s: %d with token %d after %d refusals", name, status, api.given, api.refused)
+		if status := get(); status != 200 || api.given != 2 || api.rejected != 1 {
+			t.Errorf("%s: %d with token %d after %d rejections, want 200 with token 2 after 1", name, status, api.given, api.rejected)
 		}
 		api.revoked = 2
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {
 				if status := get(); status != 200 {
-					t.Errorf("%s: %d", name, status)
+					t.Errorf("%s: status %d, want 200", name, status)
 				}
 			})
 		}
@@ -552,15 +562,15 @@ func TestRefusedToken(t *testing.T) {
 		if api.given != 3 {
 			t.Errorf("%s: %d tokens", name, api.given)
 		}
-		api.revoked, api.refused = 1000, 0
-		if status := get(); status != 401 || api.refused != 2 {
-			t.Errorf("%s: %d after %d refusals; sent once more means once", name, status, api.refused)
+		api.revoked, api.rejected = 1000, 0
+		if status := get(); status != 401 || api.rejected != 2 {
+			t.Errorf("%s: %d after %d rejections, want 401 after 2: sent once more means once", name, status, api.rejected)
 		}
 	}
 }
 
-// The token was refused while another was asked for in vain: it must not come back.
-func TestRefusedTokenDoesNotServeOn(t *testing.T) {
+// The token was rejected while the request for another failed: it must not come back.
+func TestRejectedTokenDoesNotServeOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var given atomic.Int32
 		p := ServiceAccount(EU, "ID", "S").(*serviceAccount)
@@ -571,7 +581,7 @@ func TestRefusedTokenDoesNotServeOn(t *testing.T) {
 			return answer(400, ""), nil
 		}))
 		if err == nil {
-			t.Error("no error")
+			t.Error("got no error, want that of the token endpoint")
 		}
 	})
 }
@@ -617,7 +627,7 @@ func TestLateRenewalCounts(t *testing.T) {
 			t.Errorf("after %s got %q, %v; want T1", renewPatience, got.AccessToken, err)
 		}
 		if err := <-stays; err != nil {
-			t.Error(err)
+			t.Errorf("the late renewal: %v", err)
 		}
 		if got, err := p.Retrieve(slow); err != nil || got.AccessToken != "T2" || given.Load() != 2 {
 			t.Errorf("then got %q, %v, with %d tokens given; want T2, the second", got.AccessToken, err, given.Load())
@@ -676,7 +686,7 @@ func TestExpiredTokenIsNotGivenOut(t *testing.T) {
 			p.Retrieve(slow)
 			time.Sleep(left)
 			if c, err := p.Retrieve(slow); err != nil || c.AccessToken == "T1" {
-				t.Errorf("%v before: %v; the old one: %v", left, err, c.AccessToken == "T1")
+				t.Errorf("%s before its end: got %q, %v; want another than T1", left, c.AccessToken, err)
 			}
 		})
 	}
@@ -711,11 +721,11 @@ func TestKeptTokenCostsNothing(t *testing.T) {
 	ctx := through(t.Context(), tokens(&given, 3600))
 	p.Retrieve(ctx)
 	if n := testing.AllocsPerRun(100, func() { p.Retrieve(ctx) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("%v allocations, want none", n)
 	}
 }
 
-// A stale refusal must not drop the token that replaced the refused one.
+// A late rejection must not drop the token that replaced the rejected one.
 func TestInvalidateIsOfOneToken(t *testing.T) {
 	var given atomic.Int32
 	p := ServiceAccount(EU, "ID", "S").(*serviceAccount)
@@ -746,11 +756,11 @@ func TestTokenOverTheNetwork(t *testing.T) {
 	}))
 	defer srv.Close()
 	if got, err := ServiceAccount(Endpoint(srv.URL), "ID", "S").Retrieve(t.Context()); err != nil || got.AccessToken != "T" {
-		t.Errorf("%q, %v", got.AccessToken, err)
+		t.Errorf("got %q, %v, want T", got.AccessToken, err)
 	}
 	redirect = true
 	if _, err := ServiceAccount(Endpoint(srv.URL), "ID", "S").Retrieve(t.Context()); err == nil || followed {
-		t.Errorf("%v, followed %t", err, followed)
+		t.Errorf("got %v, redirect followed: %t; want an error, and not followed", err, followed)
 	}
 	if http.DefaultClient.CheckRedirect != nil || http.DefaultClient.Transport != nil {
 		t.Error("http.DefaultClient is another now")

@@ -422,7 +422,7 @@ func (c *call) retrieve() (Credentials, error) {
 	}
 	keys, err := c.credentials.Retrieve((*providerContext)(c.ctx))
 	switch {
-	case c.guestKey != "" && (err != nil || strings.TrimSpace(keys.ApplicationKey) == ""):
+	case c.guestKey != "" && strings.TrimSpace(keys.ApplicationKey) == "" && (!isPermanent(err) || errors.Is(err, ErrMissingCredentials)):
 		keys, err = Credentials{ApplicationKey: c.guestKey}, c.ctx.Err()
 	case err == nil:
 		err = c.ctx.Err()
@@ -585,7 +585,7 @@ func (c *call) repair(a attempt, resp *http.Response) (keys Credentials, again b
 		return keys, false
 	}
 	// What stays unread would keep its connection, which the requests below may have to wait for.
-	body, whole := peek(c.ctx, resp)
+	body, whole := peek(c.ctx, resp, peekTime)
 	if !whole {
 		return keys, false
 	}

@@ -113,6 +113,7 @@ func TestKeysGoOnlyWhereTheirSourceMaySendThem(t *testing.T) {
 		{"access_token": "s3cr3t-token"},
 		{"client_id": "s3cr3t-id", "client_secret": "s3cr3t-secret"},
 	}
+	f := isolate(t)
 	for _, endpoint := range slices.Concat(ofOVH, ofOthers) {
 		for _, n := range namers {
 			for _, h := range holders {
@@ -126,7 +127,9 @@ func TestKeysGoOnlyWhereTheirSourceMaySendThem(t *testing.T) {
 						continue
 					}
 					t.Run(endpoint+"/named by "+n.place+"/credentials in "+h.place, func(t *testing.T) {
-						f := isolate(t)
+						for _, path := range []string{f.etc, f.home, f.cwd} {
+							os.Remove(path)
+						}
 						n.name(t, f, endpoint)
 						if strings.HasPrefix(n.place, "a profile") {
 							t.Setenv("OVH_PROFILE", "p")

@@ -32,8 +32,8 @@ func BenchmarkParallel(b *testing.B) {
 	}
 }
 
-// The floor is one only if it signs as we do.
-func TestFloorSigns(t *testing.T) {
+// The baseline is one only if it signs as we do.
+func TestBaselineSigns(t *testing.T) {
 	var seen http.Header
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
 		seen = req.Header
@@ -42,7 +42,7 @@ func TestFloorSigns(t *testing.T) {
 	for _, body := range [][]byte{nil, payload(kib)} {
 		for {
 			req := newRequest(http.MethodPut, meURL+"?a=b", body)
-			send(floor(base), req)()
+			send(baseline(base), req)()
 			theirs := seen
 			send(signed(base), req)()
 			if theirs.Get("X-Ovh-Timestamp") != seen.Get("X-Ovh-Timestamp") {
@@ -52,7 +52,7 @@ func TestFloorSigns(t *testing.T) {
 			theirs.Write(&a)
 			seen.Write(&b)
 			if a.String() != b.String() {
-				t.Errorf("floor:\n%s\nours:\n%s", &a, &b)
+				t.Errorf("baseline:\n%s\nours:\n%s", &a, &b)
 			}
 			break
 		}

@@ -16,7 +16,7 @@ import (
 	"example.com/ovhauth"
 )
 
-// Allocations counts what ours allocates for one call, the answer of the base included.
+// Allocations counts what ours allocates for one call, the response of the base included.
 func Allocations(c Comparison) []Row {
 	n := testing.AllocsPerRun(100, c.Ours)
 	return []Row{{Shape: c.Shape, Beside: "allocations", Bound: "≤", Target: c.Allocs, Value: n}, Allocated(c)}

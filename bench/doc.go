@@ -1,3 +1,3 @@
-// Package bench measures example.com/ovhauth beside what else signs or repeats HTTP requests in Go, and beside a floor that does
-// the least. "go run ./report" measures all of it, in pairs; "go test -bench ." runs one shape at a time, for a profile.
+// Package bench measures example.com/ovhauth beside what else signs or repeats HTTP requests in Go, and beside a baseline,
+// a signer written by hand. "go run ./report" measures all of it, in pairs; "go test -bench ." runs one shape at a time, for a profile.
 package bench

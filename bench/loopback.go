@@ -17,10 +17,10 @@ import (
 	"github.com/ovh/go-ovh/ovh"
 )
 
-// me is the part of GET /me's answer that is decoded.
+// me is the part of the response to GET /me that is decoded.
 type me struct{ Nichandle, Email string }
 
-func answer(w http.ResponseWriter, r *http.Request) {
+func respond(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, "/auth/time") {
 		fmt.Fprint(w, time.Now().Unix())
 		return
@@ -30,8 +30,8 @@ func answer(w http.ResponseWriter, r *http.Request) {
 
 // Loopback starts servers and returns the comparisons over them, and what stops them.
 func Loopback() (all []Comparison, stop func()) {
-	h1 := httptest.NewServer(http.HandlerFunc(answer))
-	h2 := httptest.NewUnstartedServer(http.HandlerFunc(answer))
+	h1 := httptest.NewServer(http.HandlerFunc(respond))
+	h2 := httptest.NewUnstartedServer(http.HandlerFunc(respond))
 	h2.EnableHTTP2 = true
 	h2.StartTLS()
 	for _, s := range []struct {
@@ -50,7 +50,7 @@ func Loopback() (all []Comparison, stop func()) {
 				Ours:       get(&http.Client{Transport: transport}, endpoint+"/me", nil),
 				Peers: []Peer{
 					{"a plain client", get(&http.Client{Transport: base}, endpoint+"/me", constant), 0.97},
-					{"the floor", get(&http.Client{Transport: floor(base)}, endpoint+"/me", nil), 0},
+					{"the baseline", get(&http.Client{Transport: baseline(base)}, endpoint+"/me", nil), 0},
 				},
 			})
 		}
@@ -84,7 +84,7 @@ func transportTo(s *httptest.Server) *http.Transport {
 	return t
 }
 
-// get asks for url and reads the answer.
+// get asks for url and reads the response.
 func get(client *http.Client, url string, header http.Header) func() {
 	return func() {
 		req := must(http.NewRequest(http.MethodGet, url, nil))
@@ -95,8 +95,8 @@ func get(client *http.Client, url string, header http.Header) func() {
 	}
 }
 
-// getMe does what go-ovh's Get does: it bounds the time, asks, checks the answer and decodes it. The bound is a context's
-// deadline, as the README advises; go-ovh's is http.Client.Timeout.
+// getMe does what go-ovh's Get does: it bounds the time, asks, checks the response and decodes it. The bound is a context's
+// deadline, as docs/retries.md advises; go-ovh's is http.Client.Timeout.
 func getMe(client *http.Client) func() {
 	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), ovh.DefaultTimeout)
@@ -127,7 +127,7 @@ func (d *distant) RoundTrip(req *http.Request) (*http.Response, error) {
 	return d.base.RoundTrip(req)
 }
 
-// RoundTrips compares with go-ovh the time to the first answer and to the last of some calls, one after the other, over a
+// RoundTrips compares with go-ovh the time to the first response and to the last of some calls, one after the other, over a
 // network with latency; with a clock that agrees with the server's and with one that is an hour off. Only requests take their
 // time, not the handshakes of TCP and TLS before the first, which both make once.
 func RoundTrips(latency time.Duration, calls int) (rows []Row) {
@@ -154,7 +154,7 @@ func RoundTrips(latency time.Duration, calls int) (rows []Row) {
 		}, calls)
 
 		for i, which := range []int{1, calls} {
-			shape := fmt.Sprintf("to answer %d, %s, %s", which, latency, clock.name)
+			shape := fmt.Sprintf("to response %d, %s, %s", which, latency, clock.name)
 			least := float64(which) + clock.off.Hours() // a wrong clock costs one, once
 			rows = append(rows,
 				Row{Shape: shape, Beside: "round trips, ours", Bound: "≤", Target: least, Value: float64(our[i].trips)},

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Row is a line of the report: a ratio of ours to a peer's, or a count of ours.
+// Row is a line of the report: a ratio of ours to a peer's, a contender's time, or a count of ours.
 type Row struct {
 	Shape     string
-	Beside    string  // the peer, or what is counted
+	Beside    string  // the peer, the contender, or what is counted
 	Bound     string  // "≤" or "≥" Target; "" if the row is there for comparison only
 	Target    float64 // means nothing without Bound
-	Unit      string  // "×" is a ratio
-	Value     float64 // the median, of a ratio
+	Unit      string  // "×" is a ratio, "µs" the time of a call
+	Value     float64 // the median, of a ratio and of a time
 	Q1, Q3    float64 `json:",omitzero"` // the quartiles of a ratio: how far its rounds lie apart
 	Low, High float64 `json:",omitzero"` // where the median of ever more rounds would lie, with 95 % confidence
 }
@@ -85,7 +85,22 @@ func (e Effort) Compare(c Comparison) (rows []Row) {
 		}
 		rows = append(rows, row)
 	}
+	if c.Times {
+		for i, p := range c.contenders() {
+			rows = append(rows, Row{Shape: c.Shape, Beside: p.Name, Unit: "µs", Value: median(times, i) / 1e3})
+		}
+	}
 	return rows
+}
+
+// median is that of one of the works, in rounds.
+func median(rounds [][]float64, work int) float64 {
+	var times []float64
+	for _, round := range rounds {
+		times = append(times, round[work])
+	}
+	slices.Sort(times)
+	return quantile(times, 0.5)
 }
 
 // Scaling has ours and every peer work on one core and on two, and returns how many times the calls per second of the one the

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -34,7 +35,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// noop is a Base that answers at once and leaves the body unread.
+// noop is a Base that responds at once and leaves the body unread.
 var noop = roundTripper(func(req *http.Request) (*http.Response, error) {
 	if req.Body != nil {
 		req.Body.Close()
@@ -47,9 +48,10 @@ func signed(base http.RoundTripper) http.RoundTripper {
 	return &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: keys, Base: base}
 }
 
-// floor is the least code that signs: it copies the request and its header map once, hashes the signed bytes and sets four headers.
-// It has no error path, heeds no context, and looks at nothing. It does not count allocations either: what does can be faster.
-func floor(base http.RoundTripper) http.RoundTripper {
+// baseline is a signer as one writes it by hand: it copies the request and its header map once, hashes the signed bytes and sets
+// four headers. It has no error path, looks at no context, and checks nothing. It does not count allocations either: what does can
+// be faster.
+func baseline(base http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		hash := sha1.New()
 		buf := make([]byte, 0, 256)
@@ -68,9 +70,7 @@ func floor(base http.RoundTripper) http.RoundTripper {
 
 		out := new(*req)
 		out.Header = make(http.Header, len(req.Header)+4)
-		for name, values := range req.Header {
-			out.Header[name] = values
-		}
+		maps.Copy(out.Header, req.Header)
 		out.Header["X-Ovh-Application"] = []string{keys.ApplicationKey}
 		out.Header["X-Ovh-Consumer"] = []string{keys.ConsumerKey}
 		out.Header["X-Ovh-Timestamp"] = []string{timestamp}
@@ -103,14 +103,14 @@ func github(base http.RoundTripper) http.RoundTripper {
 			return base.RoundTrip(req)
 		}
 		expires := time.Now().Add(time.Hour).Format(time.RFC3339)
-		answer := `{"token":"` + keys.ConsumerKey + `","expires_at":"` + expires + `"}`
-		return &http.Response{StatusCode: http.StatusCreated, Body: io.NopCloser(strings.NewReader(answer))}, nil
+		body := `{"token":"` + keys.ConsumerKey + `","expires_at":"` + expires + `"}`
+		return &http.Response{StatusCode: http.StatusCreated, Body: io.NopCloser(strings.NewReader(body))}, nil
 	}), 1, 1, githubKey()))
 	must(t.Token(context.Background()))
 	return t
 }
 
-// goOVH is go-ovh's client. Its one question for the API's time has been asked and answered, so that NewRequest sends nothing.
+// goOVH is go-ovh's client. It has asked for the API's time already, so that NewRequest sends nothing.
 func goOVH(endpoint string, base http.RoundTripper) *ovh.Client {
 	client := must(ovh.NewClient(endpoint, keys.ApplicationKey, keys.ApplicationSecret, keys.ConsumerKey))
 	client.Client.Transport = base
@@ -118,7 +118,7 @@ func goOVH(endpoint string, base http.RoundTripper) *ovh.Client {
 	return client
 }
 
-// apiTime answers every request with the API's time.
+// apiTime responds to every request with the API's time.
 var apiTime = roundTripper(func(*http.Request) (*http.Response, error) {
 	body := io.NopCloser(strings.NewReader(strconv.FormatInt(time.Now().Unix(), 10)))
 	return &http.Response{StatusCode: http.StatusOK, Body: body}, nil

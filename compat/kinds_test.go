@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
@@ -206,9 +207,17 @@ func TestKindsOfExchanges(t *testing.T) {
 			return http.StatusOK
 		}},
 		{"Expect: 100-continue", func(t *testing.T, client *http.Client, _ *api) int {
+			continued := false
 			req := newRequest(t, "POST", recordPath, strings.NewReader(record))
+			req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+				Got100Continue: func() { continued = true },
+			}))
 			req.Header.Set("Expect", "100-continue")
-			return do(t, client, req).StatusCode
+			status := do(t, client, req).StatusCode
+			if !continued {
+				t.Error("the body was sent unasked")
+			}
+			return status
 		}},
 		{"trailers", func(t *testing.T, client *http.Client, _ *api) int {
 			req := newRequest(t, "POST", "/trailers", io.MultiReader(strings.NewReader(record))) // of unknown length
@@ -243,6 +252,7 @@ func TestKindsOfExchanges(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			a := newAPI(t)
 			a.addKinds(t)
+			a.base.ExpectContinueTimeout = time.Minute // without one, net/http sends the body unasked
 			client, told, posts := &http.Client{Transport: a.retrying()}, map[int]int{}, 0
 			for range rounds {
 				told[test.once(t, client, a)]++

@@ -11,9 +11,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
-	_ "github.com/hashicorp/go-hclog"                    // for go-retryablehttp's tests
+	_ "github.com/hashicorp/go-hclog"                   // for go-retryablehttp's tests
 	_ "github.com/maxatome/go-testdeep/helpers/tdsuite" // for go-ovh's tests
 )
 
@@ -44,7 +45,7 @@ func suite(t *testing.T, module, pkg, file string, edit func(source string) stri
 
 	failed = map[string]string{}
 	outputs, passed := map[string]string{}, 0
-	lines := bufio.NewScanner(bytes.NewReader(goCommand(t, dir, "test", "-json", "-vet=off")))
+	lines := bufio.NewScanner(bytes.NewReader(goCommand(t, dir, "test", "-json", "-vet=off", "-trimpath")))
 	for lines.Scan() {
 		var event struct{ Action, Test, Output string }
 		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
@@ -64,12 +65,22 @@ func suite(t *testing.T, module, pkg, file string, edit func(source string) stri
 		t.Fatalf("no test of %s passed: %v", module, failed)
 	}
 	delete(failed, "") // the package's, which has failed if one of its tests has
+	for name := range failed {
+		if parent, _, ok := strings.Cut(name, "/"); ok {
+			delete(failed, parent) // likewise
+		}
+	}
 	return failed
 }
+
+// goCommands run one at a time, so that what they have in common is built once.
+var goCommands sync.Mutex
 
 // goCommand returns what the go command writes; it may have failed then, as go test -json says for itself.
 func goCommand(t *testing.T, dir string, arguments ...string) []byte {
 	t.Helper()
+	goCommands.Lock()
+	defer goCommands.Unlock()
 	cmd := exec.Command("go", arguments...)
 	cmd.Dir = dir
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "OVH_") })
@@ -178,10 +189,11 @@ func compareSuite(t *testing.T, failed, differs map[string]string) {
 	}
 }
 
-// go-retryablehttp's own tests, which wait as long as its clients do, with our CheckRetry in the place of its default policy.
+// go-retryablehttp's own tests, with our CheckRetry in the place of its default policy.
 func TestRetryableHTTPsOwnTests(t *testing.T) {
 	t.Parallel()
 	failed := suite(t, "github.com/hashicorp/go-retryablehttp", ".", "client.go", func(source string) string {
+		source = replaced(t, source, "defaultRetryWaitMin = 1 * time.Second", "defaultRetryWaitMin = time.Millisecond", 1)
 		return replaced(t, source, "func DefaultRetryPolicy(", "func itsRetryPolicy(", 1)
 	}, `package retryablehttp
 

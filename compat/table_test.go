@@ -2,6 +2,7 @@ package compat
 
 import (
 	"cmp"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,7 +23,7 @@ type row struct {
 }
 
 var (
-	update  = flag.Bool("update", false, "write docs/clients.md")
+	update  = flag.Bool("update", false, "write the table of docs/clients.md")
 	ran     []row
 	skipped bool // by a test that has a row
 	listing sync.Mutex
@@ -56,36 +57,43 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// The table stands between these lines of docs/clients.md.
+const (
+	tableBegin = "<!-- from here on written by go test -update, in compat -->\n"
+	tableEnd   = "<!-- up to here -->\n"
+)
+
 // compareTable compares the table at path with what ran. If a test was skipped, its row may be there all the same.
 func compareTable(path string) error {
-	want := table()
-	if *update {
-		return os.WriteFile(path, []byte(want), 0o666)
-	}
-	got, err := os.ReadFile(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	lines := strings.Split(string(got), "\n")
+	before, rest, found := strings.Cut(string(text), tableBegin)
+	got, after, ended := strings.Cut(rest, tableEnd)
+	if !found || !ended {
+		return fmt.Errorf("%s does not say where the table begins and ends: %q, %q", path, tableBegin, tableEnd)
+	}
+	want := table()
+	if *update && skipped {
+		return errors.New("a test was skipped, so the table cannot be written; run compat/install")
+	}
+	if *update {
+		return os.WriteFile(path, []byte(before+tableBegin+want+tableEnd+after), 0o666)
+	}
+	lines := strings.Split(got, "\n")
 	for line := range strings.SplitSeq(want, "\n") {
 		if !slices.Contains(lines, line) {
 			return fmt.Errorf("%s lacks a line; write it by go test -update:\n%s", path, line)
 		}
 	}
-	if !skipped && string(got) != want {
+	if !skipped && got != want {
 		return fmt.Errorf("%s has a line too much, or in another order; write it by go test -update", path)
 	}
 	return nil
 }
 
-const tableHead = `# Clients
-
-Each of these was run by the tests of [compat](../compat), as it is, against an API whose clock is an hour ahead and which sends 503
-to one request in ten: what it reads never fails, what it writes is executed exactly as often as it is told 200. *The proxy* is
-[examples/proxy](../examples/proxy), here at localhost:8080. *Keys* are what to give to a client that wants some; the real ones are
-where ovhauth finds them. Written by ` + "`go test -update`" + ` in compat.
-
-| client | language | how it is signed | base URL to configure | keys to configure | tested by |
+const tableHead = `| client | language | how it is signed | base URL to configure | keys to configure | tested by |
 |---|---|---|---|---|---|
 `
 

@@ -44,6 +44,7 @@ func callOf(r *http.Request) *call { return r.Context().Value(callKey{}).(*call)
 // serve receives a request and lets its fault happen, at the fault's place around respond.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	c := &call{exchange: s.arrived(r)}
+	defer s.done(c.exchange)
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 	f := s.fault(r)
 	if f.Cut == CutBeforeRequest {
@@ -89,7 +90,7 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, f Fault, tooLar
 	var rejection *apiError
 	c.caller, rejection = s.identify(r, c.exchange, c.now)
 	if f.Status != 0 {
-		f.respond(w)
+		f.writeTo(w)
 		return
 	}
 	mux, match, access := s.find(r)

@@ -108,7 +108,7 @@ func TestDoor(t *testing.T) {
 				t.Errorf("got %s, recorded %v, want %q", body, got, test.want)
 			}
 			if got.Executed != (test.want == "") {
-				t.Errorf("executed %t", got.Executed)
+				t.Errorf("executed %t, want executed if it was served, and only then", got.Executed)
 			}
 			behind := []string{"", "NOT_CREDENTIAL", "INVALID_CREDENTIAL", "NOT_GRANTED_CALL", "Client::NotFound"}
 			if want := slices.Contains(behind, test.want); got.Verified != want {
@@ -118,7 +118,7 @@ func TestDoor(t *testing.T) {
 	}
 }
 
-func TestErrorAnswers(t *testing.T) {
+func TestErrorResponses(t *testing.T) {
 	s := newServer(t)
 	keys := s.Credentials()
 	as := func(change func(*ovhauth.Credentials)) *http.Request {
@@ -185,7 +185,7 @@ func TestErrorAnswers(t *testing.T) {
 			}
 			exchanges := s.Exchanges()
 			if last := exchanges[len(exchanges)-1]; last.QueryID != resp.Header.Get("X-Ovh-Queryid") {
-				t.Errorf("recorded query ID %q, answered %q", last.QueryID, resp.Header.Get("X-Ovh-Queryid"))
+				t.Errorf("recorded query ID %q, sent %q; want the same", last.QueryID, resp.Header.Get("X-Ovh-Queryid"))
 			}
 		}
 	}
@@ -279,7 +279,7 @@ func TestBodyLimit(t *testing.T) {
 	}
 	resp.Body.Close()
 	if got := s.Exchanges()[0]; resp.StatusCode != 413 || got.Executed || got.Verified || got.Body != nil {
-		t.Errorf("got %s, recorded %v", resp.Status, got)
+		t.Errorf("got %s, recorded %v; want 413, and neither executed nor verified nor kept", resp.Status, got)
 	}
 }
 
@@ -309,7 +309,7 @@ func TestLimitRate(t *testing.T) {
 	get(200, "")
 	get(429, "17")
 	if last := s.Exchanges()[2]; last.Executed || !last.Verified || last.ErrorCode != "TOO_MANY_REQUESTS" {
-		t.Errorf("recorded %v", last)
+		t.Errorf("recorded %v, want it verified and not executed", last)
 	}
 	now = now.Add(30*time.Second - 1)
 	get(429, "17")
@@ -320,7 +320,7 @@ func TestLimitRate(t *testing.T) {
 	get(503, "") // faults come first
 	s.LimitRate(1, time.Minute, "")
 	if resp, _ := send(t, plain(t, s, "GET", "/1.0/auth/time", "")); resp.StatusCode != 200 {
-		t.Errorf("got %s", resp.Status)
+		t.Errorf("got %s, want 200", resp.Status)
 	}
 	get(429, "") // unsigned requests count as well
 	s.LimitRate(0, 0, "")
@@ -339,10 +339,10 @@ func requestKey(t *testing.T, s *ovhtest.Server, body string) (c ovhauth.Credent
 	t.Helper()
 	req := plain(t, s, "POST", "/1.0/auth/credential", body)
 	req.Header.Set("X-Ovh-Application", s.Credentials().ApplicationKey)
-	resp, answer := send(t, req)
-	got := decode[struct{ ConsumerKey, ValidationURL, State string }](t, answer)
+	resp, text := send(t, req)
+	got := decode[struct{ ConsumerKey, ValidationURL, State string }](t, text)
 	if resp.StatusCode != 200 || len(got.ConsumerKey) != 32 || got.State != "pendingValidation" {
-		t.Fatalf("%s %s", resp.Status, answer)
+		t.Fatalf("%s %s, want 200 and a pending key", resp.Status, text)
 	}
 	c = s.Credentials()
 	c.ConsumerKey = got.ConsumerKey

@@ -279,3 +279,18 @@ func ExampleServer_Exchanges() {
 	// PUT true true 200 {"name":"Martin"} application/json;charset=utf-8
 	// 0
 }
+
+// A test that logs what arrives: server.OnExchange(func(x ovhtest.Exchange) { t.Log(x) }).
+func ExampleServer_OnExchange() {
+	server := ovhtest.NewServer()
+	defer server.Close()
+	seen := make(chan ovhtest.Exchange, 1)
+	server.OnExchange(func(x ovhtest.Exchange) { seen <- x })
+
+	if _, err := ovhjson.Get[any](ctx, server.Client(), "/me"); err != nil {
+		log.Fatal(err)
+	}
+	x := <-seen
+	fmt.Println(x.Method, x.Status)
+	// Output: GET 200
+}

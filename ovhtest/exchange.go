@@ -51,9 +51,7 @@ func (s *Server) Exchanges() []Exchange {
 	defer s.mu.Unlock()
 	var all []Exchange
 	for _, x := range s.exchanges {
-		shown := *x
-		shown.Header, shown.Body = x.Header.Clone(), bytes.Clone(x.Body)
-		all = append(all, shown)
+		all = append(all, x.clone())
 	}
 	return all
 }
@@ -61,6 +59,27 @@ func (s *Server) Exchanges() []Exchange {
 // Forget drops the exchanges so far, which otherwise are kept, bodies included, as long as the server.
 func (s *Server) Forget() {
 	s.locked(func() { s.exchanges = nil })
+}
+
+// OnExchange lets f see every exchange as soon as its handler is done, concurrently; nil, as at first, lets nobody. The response
+// may still be on its way.
+func (s *Server) OnExchange(f func(Exchange)) {
+	s.locked(func() { s.onExchange = f })
+}
+
+func (s *Server) done(x *Exchange) {
+	s.mu.Lock()
+	shown, f := x.clone(), s.onExchange
+	s.mu.Unlock()
+	if f != nil {
+		f(shown)
+	}
+}
+
+func (x *Exchange) clone() Exchange {
+	shown := *x
+	shown.Header, shown.Body = x.Header.Clone(), bytes.Clone(x.Body)
+	return shown
 }
 
 func (s *Server) arrived(r *http.Request) *Exchange {

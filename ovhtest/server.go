@@ -23,7 +23,7 @@
 // and at the host's root the token endpoints of service accounts, POST /auth/oauth2/token and /oauth2/token, and the page of a
 // validation URL, on which a user authorizes or refuses a consumer key in a browser. The lists take the request header
 // X-Pagination-Mode, and the routes with an {id} take X-Ovh-Batch. Handle and HandleGuest add routes. Tests turn the clock, change
-// the state of keys, limit the rate, inject faults, and look at what arrived (Exchanges).
+// the state of keys, limit the rate, inject faults, and look at what arrived (Exchanges, OnExchange).
 package ovhtest
 
 import (
@@ -70,6 +70,8 @@ type state struct {
 	faults    []Fault
 	faultFunc func(*http.Request) *Fault
 	exchanges []*Exchange
+
+	onExchange func(Exchange)
 }
 
 // NewServer starts a server on loopback that has one application, with one validated consumer key that may call everything. It

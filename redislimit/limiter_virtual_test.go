@@ -192,6 +192,8 @@ func TestTurnsComeInTheOrderOfAsking(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 		}
 		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		if want := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}; !slices.Equal(got, want) {
 			t.Errorf("turns in the order %v, want %v", got, want)
 		}
@@ -254,6 +256,8 @@ func TestATurnThatIsGivenUpGoesToAnother(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		go queueUp(t.Context(), two, 2, func(i int, err error) { note(fmt.Sprint("other ", i), err) })
 		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		want := map[string]time.Duration{
 			"early 0": 0, "early 1": time.Second, "gone: context canceled": 0,
 			"late 0": 2 * time.Second, "late 1": 3 * time.Second, // moved up

@@ -1,10 +1,12 @@
-// Report measures ovhauth beside its peers, prints a table of the ratios, and writes report.json and report.svg.
+// Report measures ovhauth beside its peers and prints a table of the ratios. It writes report.json and report.svg, and the picture
+// and the table of docs/performance.md.
 //
 // Contenders take turns, round by round, and a ratio is the median of those within a round, with an interval for that median: the
 // absolute times of a machine that does other things as well mean nothing. Counts are of one run.
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -28,11 +30,21 @@ func main() {
 	smoke := flag.Bool("smoke", false, "run everything once, judge nothing, write nothing")
 	only := flag.String("only", "", "measure only shapes that contain this, and write nothing")
 	dir := flag.String("o", ".", "where to write report.json and report.svg")
+	docs := flag.String("docs", "../docs", "where performance.md is, and performance.svg is to be")
+	draw := flag.Bool("draw", false, "measure nothing: make the pictures and the table of report.json again")
 	stream := flag.String("stream", "", "used by report itself: stream a file to this URL")
 	flag.Parse()
 	log.SetFlags(0)
 	if *stream != "" {
 		fmt.Println(bench.Stream(*stream, flag.Arg(0)))
+		return
+	}
+	if *draw {
+		var found report
+		data, err := os.ReadFile(filepath.Join(*dir, "report.json"))
+		check(err)
+		check(json.Unmarshal(data, &found))
+		found.write(*dir, *docs)
 		return
 	}
 	r := run{only: *only, work: bench.Effort{Slice: 20 * time.Millisecond, Rounds: 151},
@@ -51,15 +63,49 @@ func main() {
 	if *smoke {
 		found.table(io.Discard)
 		found.draw()
+		found.bars()
 		return
 	}
 	found.table(os.Stdout)
 	if *only == "" && !*short {
-		data, err := json.MarshalIndent(found, "", "\t")
-		check(err)
-		check(os.WriteFile(filepath.Join(*dir, "report.json"), append(data, '\n'), 0o644))
-		check(os.WriteFile(filepath.Join(*dir, "report.svg"), found.draw(), 0o644))
+		found.write(*dir, *docs)
 	}
+}
+
+// write writes what is kept of a run.
+func (r report) write(dir, docs string) {
+	data, err := json.MarshalIndent(r, "", "\t")
+	check(err)
+	check(os.WriteFile(filepath.Join(dir, "report.json"), append(data, '\n'), 0o644))
+	check(os.WriteFile(filepath.Join(dir, "report.svg"), r.draw(), 0o644))
+	check(os.WriteFile(filepath.Join(docs, "performance.svg"), r.bars(), 0o644))
+	page := filepath.Join(docs, "performance.md")
+	text, err := os.ReadFile(page)
+	check(err)
+	text, err = r.intoPage(text)
+	check(err)
+	check(os.WriteFile(page, text, 0o644))
+}
+
+const (
+	beginTable = "<!-- go run ./report writes from here -->\n"
+	endTable   = "<!-- to here -->\n"
+)
+
+// intoPage returns a page with the table of r between its two marks.
+func (r report) intoPage(page []byte) ([]byte, error) {
+	before, rest, begins := bytes.Cut(page, []byte(beginTable))
+	_, after, ends := bytes.Cut(rest, []byte(endTable))
+	if !begins || !ends {
+		return nil, fmt.Errorf("the page lacks the marks %q and %q", beginTable, endTable)
+	}
+	var b bytes.Buffer
+	b.Write(before)
+	fmt.Fprintf(&b, "%s\nMeasured on %s with %s on %s, %s.\n\n", beginTable, r.Date, r.Go, r.Platform, r.Processor)
+	r.table(&b)
+	b.WriteString("\n" + endTable)
+	b.Write(after)
+	return b.Bytes(), nil
 }
 
 // report is what was found, and where.

@@ -1,7 +1,7 @@
 // Command authorized lists the applications that have access to an OVHcloud account, and withdraws it: authorized -revoke ID.
 //
-// It talks to the API if OVH_* variables are set, else to a server of its own on this machine. The keys need GET on /me/api/*,
-// and DELETE for -revoke.
+// It talks to the API if it finds keys in the environment or in ovh.conf, else to a server of its own on this machine. The keys
+// need GET on /me/api/*, and DELETE for -revoke.
 package main
 
 import (
@@ -19,8 +19,8 @@ import (
 
 	"example.com/ovhauth"
 	"example.com/ovhauth/consumerkey"
+	"example.com/ovhauth/examples/internal/keys"
 	"example.com/ovhauth/ovhjson"
-	"example.com/ovhauth/ovhtest"
 )
 
 func main() {
@@ -44,16 +44,13 @@ func main() {
 }
 
 func run(ctx context.Context, revoke int64) error {
-	transport := &ovhauth.Transport{}
-	if !configured() {
-		server := ovhtest.NewServer()
+	transport, server, err := keys.Find(ctx, os.Stdout, "https://eu.api.ovh.com/createToken/?GET=/me/api/*&DELETE=/me/api/*")
+	if err != nil {
+		return err
+	}
+	if server != nil {
 		defer server.Close()
-		fmt.Println("No OVH_* variables are set, so this runs against an API server of its own,", server.Endpoint())
-		fmt.Println("For your account, make keys at https://eu.api.ovh.com/createToken/?GET=/me/api/*&DELETE=/me/api/* and export")
-		fmt.Println("OVH_ENDPOINT (ovh-eu, …), OVH_APPLICATION_KEY, OVH_APPLICATION_SECRET and OVH_CONSUMER_KEY.")
-		fmt.Println()
 		server.NewApplication()
-		transport.Endpoint, transport.Credentials = server.Endpoint(), server.Credentials()
 	}
 	client := &http.Client{Transport: transport}
 	if revoke != 0 {
@@ -62,7 +59,7 @@ func run(ctx context.Context, revoke int64) error {
 		}
 		fmt.Printf("The access with ID %d is withdrawn.\n", revoke)
 	}
-	err := list(ctx, client)
+	err = list(ctx, client)
 	if revoke != 0 && errors.Is(err, ovhauth.ErrUnknownCredential) {
 		fmt.Println("It was the key that this program used, so what remains cannot be listed.")
 		return nil
@@ -110,13 +107,4 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
-}
-
-func configured() bool {
-	for _, v := range os.Environ() {
-		if strings.HasPrefix(v, "OVH_") && !strings.HasSuffix(v, "=") {
-			return true
-		}
-	}
-	return false
 }

@@ -1,7 +1,7 @@
 // Command consumerkey asks for a consumer key, waits until you have validated it in your browser, and greets you by it.
 //
-// It talks to the API if OVH_* variables are set (OVH_APPLICATION_KEY and OVH_APPLICATION_SECRET are needed), else to a server
-// of its own on this machine.
+// It talks to the API if it finds an application's key and secret in the environment or in ovh.conf, else to a server of its own
+// on this machine.
 package main
 
 import (
@@ -11,13 +11,12 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strings"
 	"time"
 
 	"example.com/ovhauth"
 	"example.com/ovhauth/consumerkey"
+	"example.com/ovhauth/examples/internal/keys"
 	"example.com/ovhauth/ovhjson"
-	"example.com/ovhauth/ovhtest"
 )
 
 const patience = 10 * time.Minute
@@ -37,31 +36,22 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	var (
-		endpoint    ovhauth.Endpoint // "": that of OVH_ENDPOINT or ovh.conf
-		application = ovhauth.DefaultCredentials(endpoint)
-		server      *ovhtest.Server
-	)
-	if !configured() {
-		server = ovhtest.NewServer()
-		defer server.Close()
-		fmt.Println("No OVH_* variables are set, so this runs against an API server of its own,", server.Endpoint())
-		fmt.Println("For a key to your account, make an application at https://eu.api.ovh.com/createApp/ and export")
-		fmt.Println("OVH_ENDPOINT (ovh-eu, …), OVH_APPLICATION_KEY and OVH_APPLICATION_SECRET.")
-		fmt.Println()
-		endpoint, application = server.Endpoint(), server.Credentials()
-	}
-
-	keys, err := application.Retrieve(ctx)
+	transport, server, err := keys.Find(ctx, os.Stdout, "https://eu.api.ovh.com/createApp/")
 	if err != nil {
 		return err
 	}
-	if keys.ApplicationKey == "" || keys.ApplicationSecret == "" {
-		return errors.New("asking for a consumer key takes OVH_APPLICATION_KEY and OVH_APPLICATION_SECRET, in the environment or in " +
-			"ovh.conf; both are made at https://eu.api.ovh.com/createApp/")
+	if server != nil {
+		defer server.Close()
 	}
-	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: endpoint, Credentials: keys}}
-	pending, err := consumerkey.Request(ctx, client, consumerkey.Options{Rules: consumerkey.ReadOnly("/me")})
+	application, err := transport.Credentials.Retrieve(ctx)
+	if err != nil {
+		return err
+	}
+	if application.ApplicationKey == "" || application.ApplicationSecret == "" {
+		return errors.New("a consumer key belongs to an application: set OVH_APPLICATION_KEY and OVH_APPLICATION_SECRET, in the environment " +
+			"or in ovh.conf; both are made at https://eu.api.ovh.com/createApp/")
+	}
+	pending, err := consumerkey.Request(ctx, &http.Client{Transport: transport}, consumerkey.Options{Rules: consumerkey.ReadOnly("/me")})
 	if err != nil {
 		return err
 	}
@@ -74,8 +64,8 @@ func run(ctx context.Context) error {
 		defer time.AfterFunc(3*time.Second, func() { server.Validate(pending.ConsumerKey) }).Stop()
 	}
 
-	keys.ConsumerKey = pending.ConsumerKey // what uses it takes a Transport of its own
-	transport := &ovhauth.Transport{Endpoint: endpoint, Credentials: keys}
+	application.ConsumerKey = pending.ConsumerKey // what uses it takes a Transport of its own
+	transport = &ovhauth.Transport{Endpoint: transport.Endpoint, Credentials: application}
 	if err := await(ctx, &http.Client{Transport: dots{transport}}); err != nil {
 		return err
 	}
@@ -107,13 +97,4 @@ type dots struct{ http.RoundTripper }
 func (d dots) RoundTrip(req *http.Request) (*http.Response, error) {
 	fmt.Print(".")
 	return d.RoundTripper.RoundTrip(req)
-}
-
-func configured() bool {
-	for _, v := range os.Environ() {
-		if strings.HasPrefix(v, "OVH_") && !strings.HasSuffix(v, "=") {
-			return true
-		}
-	}
-	return false
 }

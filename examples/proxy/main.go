@@ -1,63 +1,118 @@
 // Command proxy signs for programs in any language: curl localhost:8080/me is GET /me with your keys.
 //
-// It talks to the API if OVH_* variables are set, else to a server of its own on this machine. Whoever can reach its port acts
-// with your keys, as far as their access rules go: so it listens on loopback only, unless -expose is given, and every user of
-// this machine can call it. Web pages cannot: it answers no request that a browser makes for a page, and none for a host name
-// other than localhost, which keeps out those that have the DNS point their own name at this machine.
+// It talks to the API if it finds keys in the environment or in ovh.conf, else to a server of its own on this machine. Whoever can
+// reach its port acts with your keys, as far as their rights go: so it listens on loopback only, unless -expose is given, and
+// every user of this machine can call it. Web pages cannot: it rejects what a browser sends for a page, and any host name other
+// than localhost and those of -host, which keeps out pages that have the DNS point their own name at this machine.
+//
+// A client of the API takes http://localhost:8080/1.0 as its endpoint; /v1, /v2 and the bare host do as well. Whatever keys, signature
+// or token it sends are dropped, so they can be any. For clients that speak only https there are -tls, which makes a certificate,
+// and -tls-cert with -tls-key.
 package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
-	"net/http/httputil"
-	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"example.com/ovhauth"
-	"example.com/ovhauth/ovhtest"
+	"example.com/ovhauth/examples/internal/keys"
 )
 
 func main() {
-	address := flag.String("listen", "localhost:8080", "the `address` to listen on")
-	expose := flag.Bool("expose", false, "listen beyond loopback: anybody who reaches the port acts with your keys, unasked")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *address, *expose); err != nil {
+	switch err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	default:
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, address string, expose bool) error {
-	signer := &ovhauth.Transport{}
-	listener, err := listen(address, expose)
+// options are what the flags say.
+type options struct {
+	address         string
+	expose          bool
+	hosts           []string // names that a Host header may have, besides localhost and addresses
+	tls             bool
+	tlsCert, tlsKey string
+}
+
+func parse(args []string, errs io.Writer) (o options, err error) {
+	flags := flag.NewFlagSet("proxy", flag.ContinueOnError)
+	flags.SetOutput(errs)
+	flags.StringVar(&o.address, "listen", "localhost:8080", "the `address` to listen on")
+	flags.BoolVar(&o.expose, "expose", false, "listen beyond loopback: anybody who reaches the port acts with your keys, unasked")
+	flags.Func("host", "a host `name` by which clients call this proxy; may be given more than once", func(name string) error {
+		o.hosts = append(o.hosts, name)
+		return nil
+	})
+	flags.BoolVar(&o.tls, "tls", false, "https, with a certificate made for this run")
+	flags.StringVar(&o.tlsCert, "tls-cert", "", "https, with the certificates of this PEM `file`")
+	flags.StringVar(&o.tlsKey, "tls-key", "", "the private key of -tls-cert, a PEM `file`")
+	switch err := flags.Parse(args); {
+	case err != nil:
+		return options{}, err
+	case flags.NArg() > 0:
+		return options{}, fmt.Errorf("there are no arguments, but %q; flags begin with a -", flags.Arg(0))
+	case (o.tlsCert == "") != (o.tlsKey == ""), o.tls && o.tlsCert != "":
+		return options{}, errors.New("give -tls alone, or -tls-cert and -tls-key together")
+	}
+	if name, _, err := net.SplitHostPort(o.address); err == nil && o.expose && name != "" {
+		o.hosts = append(o.hosts, name)
+	}
+	return o, nil
+}
+
+func run(ctx context.Context, args []string, out, errs io.Writer) error {
+	o, err := parse(args, errs)
+	if err != nil {
+		return err
+	}
+	listener, err := listen(o.address, o.expose)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
-	if !configured() {
-		server := ovhtest.NewServer()
-		defer server.Close()
-		fmt.Println("No OVH_* variables are set, so this signs for an API server of its own,", server.Endpoint())
-		fmt.Println("For your account, make keys at https://eu.api.ovh.com/createToken/?GET=/me and export")
-		fmt.Println("OVH_ENDPOINT (ovh-eu, …), OVH_APPLICATION_KEY, OVH_APPLICATION_SECRET and OVH_CONSUMER_KEY.")
-		fmt.Println()
-		signer.Endpoint, signer.Credentials = server.Endpoint(), server.Credentials()
+	signer, server, err := keys.Find(ctx, out, "https://eu.api.ovh.com/createToken/?GET=/me")
+	if err != nil {
+		return err
 	}
-	fmt.Printf("Listening: curl http://%s/me. Whoever reaches this port acts with your keys.\n", listener.Addr())
-	name, _, _ := net.SplitHostPort(address)
-	return serve(ctx, listener, guard(name, expose, proxy(&ovhauth.RetryTransport{Base: signer})))
+	if server != nil {
+		defer server.Close()
+	}
+	if found, err := signer.Credentials.Retrieve(ctx); err == nil && found.AccessToken == "" && found.ConsumerKey == "" {
+		fmt.Fprintln(out, "There is no consumer key, so only calls without authentication will work. Set OVH_CONSUMER_KEY.")
+	}
+	certificate, forget, err := o.certificate(out)
+	if err != nil {
+		return err
+	}
+	defer forget()
+	scheme := "http"
+	if certificate != nil {
+		scheme = "https"
+	}
+	signer.Base = noting{http.DefaultTransport}
+	logger := log.New(errs, "", log.LstdFlags)
+	h := guard(o.expose, o.hosts, proxy(&ovhauth.RetryTransport{Base: signer}, logger), logger)
+	fmt.Fprintf(out, "Listening: curl %s://%s/me. Whoever reaches this port acts with your keys.\n", scheme, listener.Addr())
+	return serve(ctx, listener, certificate, h, logger)
 }
 
-// listen refuses an address that others than this machine can reach, unless it is to be exposed.
+// listen rejects an address that others than this machine can reach, unless it is to be exposed.
 func listen(address string, expose bool) (net.Listener, error) {
 	resolved, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
@@ -70,66 +125,14 @@ func listen(address string, expose bool) (net.Listener, error) {
 	return net.ListenTCP("tcp", resolved)
 }
 
-// proxy passes requests on to the endpoint that transport signs for.
-func proxy(transport http.RoundTripper) http.Handler {
-	return &httputil.ReverseProxy{
-		Transport: transport,
-		Rewrite: func(r *httputil.ProxyRequest) { // which drops hop-by-hop and forwarding headers before
-			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.URL.User, r.Out.Host = "", "", nil, ""
-			r.Out.URL.RawQuery = r.In.URL.RawQuery // as it was sent, even if net/url cannot read it
-			for name := range r.Out.Header {
-				if isOurs(name) {
-					r.Out.Header.Del(name)
-				}
-			}
-		},
-		FlushInterval: -1,
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			status := http.StatusBadGateway
-			if errors.Is(err, ovhauth.ErrBodyTooLarge) {
-				status = http.StatusRequestEntityTooLarge
-			}
-			http.Error(w, err.Error(), status)
-		},
+// serve serves until ctx ends, and then gives the requests under way ten seconds. With a certificate it serves https.
+func serve(ctx context.Context, listener net.Listener, certificate *tls.Certificate, h http.Handler, logger *log.Logger) error {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: logger}
+	start := server.Serve
+	if certificate != nil {
+		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*certificate}}
+		start = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
 	}
-}
-
-// isOurs reports whether a header says who calls, which is for the signer to say. A browser's cookies for localhost are any
-// port's, and none of them is the API's.
-func isOurs(name string) bool {
-	return name == "Authorization" || name == "Cookie" || strings.HasPrefix(name, "X-Ovh-") && name != "X-Ovh-Batch"
-}
-
-// guard refuses what a web page could make its visitor's browser send. Browsers mark what a page asks for by Origin or
-// Sec-Fetch-Site; "none" is what the user typed. And a page from a name that its owner's DNS points here has that name as Host.
-func guard(name string, expose bool, h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, origin := r.Header["Origin"]
-		site := r.Header.Get("Sec-Fetch-Site")
-		switch {
-		case !isOwnHost(r.Host, name, expose):
-			http.Error(w, "this proxy does not answer to that Host; call it by localhost or its address", http.StatusMisdirectedRequest)
-		case origin, site != "" && site != "none":
-			http.Error(w, "this proxy does not answer to web pages, as it acts with its user's keys", http.StatusForbidden)
-		default:
-			h.ServeHTTP(w, r)
-		}
-	})
-}
-
-// isOwnHost reports whether a Host header names this machine: localhost, an address, which no DNS can point elsewhere, or, if
-// exposed, the name that was told to -listen.
-func isOwnHost(host, name string, expose bool) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return host == "localhost" || err == nil && (expose || ip.IsLoopback()) || expose && name != "" && strings.EqualFold(host, name)
-}
-
-// serve answers until ctx ends, and then gives the requests under way ten seconds.
-func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	stopped := make(chan error, 1)
 	defer context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -138,7 +141,7 @@ func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
 		server.Close()
 		stopped <- err
 	})()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := start(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	if err := <-stopped; err != nil {
@@ -147,11 +150,5 @@ func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
 	return nil
 }
 
-func configured() bool {
-	for _, v := range os.Environ() {
-		if strings.HasPrefix(v, "OVH_") && !strings.HasSuffix(v, "=") {
-			return true
-		}
-	}
-	return false
-}
+// oneLine keeps what others have written from making two lines of the log out of one.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
