@@ -16,7 +16,7 @@ import (
 // api is the server of one scenario, as one or more client processes see it.
 type api struct {
 	s       Scenario
-	patient bool // an oracle: it lets a request wait instead of refusing it. What that takes is the ideal.
+	patient bool // an oracle: it lets a request wait instead of rejecting it. What that takes is the ideal.
 
 	mu        sync.Mutex
 	rng       *rand.Rand
@@ -27,8 +27,8 @@ type api struct {
 	turn      chan struct{} // of the oracle: first come, first served (no mutex: virtual time stands still while one is waited for)
 	routeTurn chan struct{}
 
-	served, refused, late, unavailable int
-	lastOK                             time.Time
+	served, rejected, late, unavailable int
+	lastOK                              time.Time
 }
 
 func newAPI(s Scenario, patient bool) *api {
@@ -101,7 +101,7 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}")), Request: req, ProtoMajor: 1, ProtoMinor: 1}
 	if status == http.StatusTooManyRequests {
 		a.mu.Lock()
-		a.refused++
+		a.rejected++
 		if late {
 			a.late++
 		}

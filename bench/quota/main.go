@@ -1,60 +1,137 @@
+// Quota shows, in virtual time, how ovhauth and other ways to call an API cope with a rate limit that nobody told them. It prints a
+// table of all scenarios, which of the promises about rate limits are reached, and writes the picture docs/quota.svg.
+//
+//	go run ./quota                     # everything
+//	go run ./quota -only 60/min        # the scenarios whose name contains this
+//	go run ./quota -short              # for CI: what carries each promise, ovhauth alone
+//	go run ./quota -waiters            # what ten thousand waiting calls cost
+//	go run ./quota -sockets            # real time, real connections
+//
+// It exits with 1 if ovhauth breaks a promise.
 package main
 
 import (
 	"flag"
 	"fmt"
-	"net/http"
+	"log"
+	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-
-	"example.com/ovhauth"
 )
-
-var stacks = []Stack{
-	{"ovhauth", func(base http.RoundTripper) http.RoundTripper { return &ovhauth.RetryTransport{Base: base} }},
-}
 
 func main() {
 	testing.Init()
-	only := flag.String("only", "", "")
-	random := flag.Int("random", 0, "")
-	seed := flag.Uint64("seed", 1, "")
-	repeat := flag.Int("repeat", 1, "")
+	short := flag.Bool("short", false, "only ovhauth, the scenarios that carry each promise, and 20 random APIs that are always the same")
+	only := flag.String("only", "", "only scenarios whose name contains this, no random APIs, and no picture")
+	random := flag.Int("random", -1, "so many random APIs, and no table; by default 300 beside the table")
+	seed := flag.Uint64("seed", 0, "of the random APIs; 0 means a fresh one")
+	picture := flag.String("o", "../docs/quota.svg", "where to write the picture")
+	waiting := flag.Bool("waiters", false, "measure only what waiting calls cost")
+	sockets := flag.Bool("sockets", false, "measure only over real sockets")
 	flag.Parse()
-	scenarios := Scenarios
-	if *random > 0 {
-		scenarios = Random(*seed, *random)
-	}
-	scenarios = slices.DeleteFunc(slices.Clone(scenarios), func(s Scenario) bool { return !strings.Contains(s.Name, *only) })
-	var mu sync.Mutex
-	fmt.Println(Header)
-	type point struct{ time, late float64; name string }
-	var points []point
-	testing.Main(func(pat, str string) (bool, error) { return true, nil }, []testing.InternalTest{{Name: "quota", F: func(t *testing.T) {
-		t.Run("all", func(t *testing.T) {
-			for _, s := range scenarios {
-				t.Run(s.Name, func(t *testing.T) {
-					t.Parallel()
-					ideal := Run(t, s, nil)
-					for range *repeat {
-						for _, stack := range stacks {
-							r := Run(t, s, &stack)
-							mu.Lock()
-							fmt.Println(Row(s, stack.Name, r, ideal))
-							points = append(points, point{r.Busy.Seconds() / ideal.Busy.Seconds(), float64(r.Late) / float64(max(1, r.OK)), s.Name})
-							mu.Unlock()
-						}
-					}
-				})
-			}
-		})
-		for _, by := range []func(point) float64{func(p point) float64 { return p.time }, func(p point) float64 { return p.late }} {
-			slices.SortFunc(points, func(a, b point) int { if by(a) < by(b) { return -1 }; return 1 })
-			n := len(points)
-			if n == 0 { return }
-			fmt.Printf("median %.3f  p90 %.3f max %.3f %s\n", by(points[n/2]), by(points[n*9/10]), by(points[n-1]), points[n-1].name)
+	log.SetFlags(0)
+	switch {
+	case *waiting:
+		inTest(func(t *testing.T) { fmt.Print(waiters(t)) })
+	case *sockets:
+		for _, r := range overSockets(2000) {
+			fmt.Println(r)
 		}
-	}}}, nil, nil)
+	}
+	p := plan{scenarios: Scenarios, stacks: stacks, random: 300, seed: *seed, picture: *picture}
+	if *short {
+		p = plan{scenarios: carrying(), stacks: stacks[:1], random: 20, seed: max(*seed, 1)}
+	}
+	switch {
+	case *waiting || *sockets:
+		return
+	case *only != "":
+		p.random, p.picture = 0, ""
+		p.scenarios = slices.DeleteFunc(slices.Clone(p.scenarios), func(s Scenario) bool { return !strings.Contains(s.Name, *only) })
+	case *random >= 0:
+		p.scenarios, p.random, p.picture = nil, *random, ""
+	}
+	if p.seed == 0 {
+		p.seed = rand.Uint64N(1e6) + 1
+	}
+	inTest(p.run)
+}
+
+// inTest runs f with a testing.T, which testing/synctest asks for, and exits.
+func inTest(f func(*testing.T)) {
+	all := func(string, string) (bool, error) { return true, nil }
+	testing.Main(all, []testing.InternalTest{{Name: "quota", F: f}}, nil, nil)
+}
+
+// plan is what one run of the program does.
+type plan struct {
+	scenarios []Scenario
+	stacks    []Stack
+	random    int
+	seed      uint64
+	picture   string // a file; "" for none
+}
+
+func (p plan) run(t *testing.T) {
+	var broken []string
+	if len(p.scenarios) > 0 {
+		fmt.Println(header(p.stacks))
+		rows := table(t, "scenario", p.scenarios, p.stacks, true)
+		text, b := judge(rows)
+		fmt.Println("\nThe promises, by ovhauth:\n" + text)
+		broken = append(broken, b...)
+	}
+	if p.random > 0 {
+		fmt.Printf("Random APIs, -seed %d\n", p.seed)
+		text, b := judgeRandom(table(t, "random", Random(p.seed, p.random), p.stacks[:1], false))
+		fmt.Print(text)
+		broken = append(broken, b...)
+	}
+	if p.picture != "" {
+		if err := os.WriteFile(p.picture, picture(t), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, b := range broken {
+		t.Error(b)
+	}
+}
+
+// table runs every stack on every scenario, prints the rows in order, and returns what the first stack made of them.
+func table(t *testing.T, name string, scenarios []Scenario, stacks []Stack, show bool) []measured {
+	found := make([]measured, len(scenarios))
+	rows := make([]chan string, len(scenarios))
+	for i := range rows {
+		rows[i] = make(chan string, 1)
+	}
+	printed := make(chan struct{})
+	go func() {
+		defer close(printed)
+		for _, row := range rows {
+			if text := <-row; show {
+				fmt.Println(text)
+			}
+		}
+	}()
+	t.Run(name, func(t *testing.T) {
+		for i, s := range scenarios {
+			t.Run("", func(t *testing.T) {
+				t.Parallel()
+				ideal := Run(t, s, nil)
+				found[i] = measured{s: s, ideal: ideal}
+				row := "| " + s.Name + " |"
+				for n, stack := range stacks {
+					r := Run(t, s, &stack)
+					if row += cell(r, ideal); n == 0 {
+						found[i].r = r
+					}
+				}
+				rows[i] <- row + notes(found[i].r)
+			})
+		}
+	})
+	<-printed
+	return found
 }

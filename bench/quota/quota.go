@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// A quota decides on one request at a time, and says how long a refused one would have to wait.
+// A quota decides on one request at a time, and says how long a rejected one would have to wait.
 type quota interface {
 	take(now time.Time) (ok bool, after time.Duration)
 	scale(f float64) // the quota rises or falls
 }
 
-// Q describes a quota: N requests per Per. Kind is "fixed", "sliding", "punish" (sliding, refusals count), or "bucket" (of size
+// Q describes a quota: N requests per Per. Kind is "fixed", "sliding", "punish" (sliding, rejections count), or "bucket" (of size
 // Burst, else N). Phase is how much of its first window is over when a fixed window's first request comes.
 type Q struct {
 	Kind  string

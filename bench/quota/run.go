@@ -1,12 +1,10 @@
-// Package quotasim measures, in virtual time, how a stack of http.RoundTrippers copes with a quota that nobody told it.
-//
-//	go test -run TestTable -v .                     # all scenarios
-//	go test -run 'TestTable/60/min_fixed' -v .      # some
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"example.com/ovhauth"
 )
 
 // Scenario is one row of the table: an API, and those who call it.
@@ -34,8 +34,9 @@ type Scenario struct {
 	Other       bool // another client takes half of the quota, evenly
 	ChangeAt    time.Duration
 	ChangeBy    float64 // the quota, from ChangeAt on, times this
-	Unavailable float64 // share of GETs that are answered 503
-	SpuriousAt  int     // this request, counted from 1, is answered 429 for no reason
+	Unavailable float64 // share of GETs that get a 503
+	SpuriousAt  int     // this request, counted from 1, gets a 429 for no reason
+	Hopeless    bool    // nothing is granted for so long that the 429 is handed to the caller
 	Routes      int     // the calls go to so many routes in turn, under one quota
 	RouteQuota  Q       // of the paths /1.0/limited/…, which are half of all calls
 }
@@ -64,19 +65,42 @@ func (s Scenario) fill() Scenario {
 // Result is what came of it.
 type Result struct {
 	OK, Failed   int
-	Refused      int           // 429s
+	Unexcused    int           // failures that no deadline of the call's own and no hopeless quota explains
+	Rejected     int           // 429s
 	Late         int           // those of requests sent when their process had been told already: the avoidable ones
 	Busy         time.Duration // until the last call was done, without the pauses
 	Slowest      time.Duration // call that succeeded
 	Innocent     time.Duration // mean of the calls to a route without a quota, if there is one
 	Wasted       time.Duration // mean of what the failed calls took: a hopeless one should fail at once
 	FirstFailure string
+	Done         []time.Duration // when each call succeeded
 }
 
-// Stack makes one process's stack above base.
-type Stack struct {
-	Name string
-	New  func(base http.RoundTripper) http.RoundTripper
+func (r Result) late() float64 { return float64(r.Late) / float64(max(1, r.OK)) }
+
+// limited reports whether there is a quota.
+func (s Scenario) limited() bool { return s.Quota.Kind != "" || s.RouteQuota.Kind != "" }
+
+// share is what one process may send per second: its part of the quota. Without one it is infinite.
+func (s Scenario) share() float64 {
+	q := s.Quota
+	if q.Kind == "" {
+		q = s.RouteQuota
+	}
+	switch {
+	case q.Kind == "":
+		return math.Inf(1)
+	case s.Other:
+		q.N /= 2
+	}
+	return q.N / q.Per.Seconds() / float64(max(1, s.Procs))
+}
+
+// excuses reports whether a call may fail in this way.
+func (s Scenario) excuses(resp *http.Response, err error) bool {
+	api, ok := errors.AsType[*ovhauth.APIError](err)
+	rejected := resp != nil && resp.StatusCode == http.StatusTooManyRequests || ok && api.StatusCode == http.StatusTooManyRequests
+	return s.Deadline > 0 && (rejected || errors.Is(err, context.DeadlineExceeded)) || s.Hopeless && rejected
 }
 
 // Run runs the scenario once. A nil stack is an oracle that knows the quota: the ideal.
@@ -94,7 +118,7 @@ func Run(t *testing.T, s Scenario, stack *Stack) (r Result) {
 		for range s.Procs {
 			var rt http.RoundTripper = &process{api: a}
 			if stack != nil {
-				rt = stack.New(rt)
+				rt = stack.New(s, rt)
 			}
 			clients = append(clients, &http.Client{Transport: rt})
 		}
@@ -129,8 +153,12 @@ func Run(t *testing.T, s Scenario, stack *Stack) (r Result) {
 			if err == nil && resp.StatusCode == 200 {
 				r.OK++
 				r.Slowest = max(r.Slowest, took)
+				r.Done = append(r.Done, time.Since(a.start))
 			} else {
 				r.Wasted += took
+				if !s.excuses(resp, err) {
+					r.Unexcused++
+				}
 				if r.Failed++; r.Failed == 1 {
 					r.FirstFailure = fmt.Sprint(err)
 					if err == nil {
@@ -168,7 +196,7 @@ func Run(t *testing.T, s Scenario, stack *Stack) (r Result) {
 				time.Sleep(s.Idle)
 			}
 		}
-		r.Refused, r.Late = a.refused, a.late
+		r.Rejected, r.Late = a.rejected, a.late
 		r.Wasted /= time.Duration(max(1, r.Failed))
 		if s.RouteQuota.N > 0 {
 			slices.Sort(innocent)
@@ -185,21 +213,36 @@ func Run(t *testing.T, s Scenario, stack *Stack) (r Result) {
 	return r
 }
 
-const Header = "| scenario | stack | ok | failed | 429s | avoidable 429s per ok | time ÷ ideal | slowest call |\n|---|---|---|---|---|---|---|---|"
+// header is the table's.
+func header(stacks []Stack) string {
+	names, line := "| scenario (each cell: time ÷ ideal, avoidable 429s per success) |", "|---|"
+	for _, s := range stacks {
+		names, line = names+" "+s.Name+" |", line+"---|"
+	}
+	return names + " notes on the first |\n" + line + "---|"
+}
 
-// Row is the scenario's line of the table.
-func Row(s Scenario, stack string, r, ideal Result) string {
-	note := ""
+// cell is one stack's in a row of the table. Where many calls fail the time says nothing: it is fast to fail.
+func cell(r, ideal Result) string {
+	time := fmt.Sprintf("%.2f ×, ", ratio(r, ideal))
+	if r.Failed > r.OK/10 {
+		time = ""
+	}
+	failed := ""
+	if r.Failed > 0 {
+		failed = fmt.Sprintf("**%d failed**, ", r.Failed)
+	}
+	return fmt.Sprintf(" %s%s%.3f |", failed, time, r.late())
+}
+
+// notes are what else is worth knowing of a row.
+func notes(r Result) string {
+	text := fmt.Sprintf(" slowest call %s", r.Slowest.Round(10*time.Millisecond))
 	if r.Innocent > 0 {
-		note = fmt.Sprintf(", innocent calls %s on average", r.Innocent.Round(time.Millisecond))
+		text += fmt.Sprintf(", on the route without a quota %s on average", r.Innocent.Round(time.Millisecond))
 	}
 	if r.Failed > 0 {
-		note += fmt.Sprintf(", a failed call took %s on average: %.60s", r.Wasted.Round(10*time.Millisecond), r.FirstFailure)
+		text += fmt.Sprintf(", a failed call took %s on average: %.60s", r.Wasted.Round(10*time.Millisecond), r.FirstFailure)
 	}
-	slow := fmt.Sprintf("%.2f", r.Busy.Seconds()/ideal.Busy.Seconds())
-	if r.Failed > r.OK/10 {
-		slow = "–" // it is fast to fail
-	}
-	return fmt.Sprintf("| %s | %s | %d | %d | %d | %.3f | %s | %s%s |", s.Name, stack, r.OK, r.Failed, r.Refused,
-		float64(r.Late)/float64(max(1, r.OK)), slow, r.Slowest.Round(10*time.Millisecond), note)
+	return text + " |"
 }

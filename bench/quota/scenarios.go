@@ -28,8 +28,8 @@ var Scenarios = []Scenario{
 	{Name: "60/min sliding, RA absent", Quota: perMin("sliding", 60), RetryAfter: Absent},
 	{Name: "60/min sliding, RA half", Quota: perMin("sliding", 60), RetryAfter: Short},
 	{Name: "60/min sliding, RA always 1", Quota: perMin("sliding", 60), RetryAfter: One},
-	{Name: "60/min sliding, refusals count", Quota: perMin("punish", 60)},
-	{Name: "60/min sliding, refusals count, RA absent", Quota: perMin("punish", 60), RetryAfter: Absent},
+	{Name: "60/min sliding, rejections count", Quota: perMin("punish", 60)},
+	{Name: "60/min sliding, rejections count, RA absent", Quota: perMin("punish", 60), RetryAfter: Absent},
 	{Name: "60/min bucket of 60", Quota: perMin("bucket", 60)},
 	{Name: "60/min bucket of 60, RA absent", Quota: perMin("bucket", 60), RetryAfter: Absent},
 	{Name: "60/min bucket of 5, RA absent", Quota: Q{Kind: "bucket", N: 60, Per: minute, Burst: 5}, RetryAfter: Absent},
@@ -91,8 +91,8 @@ var Scenarios = []Scenario{
 	{Name: "60/min fixed, deadline 30 s each", Quota: perMin("fixed", 60), Deadline: 30 * time.Second},
 	{Name: "60/min bucket, deadline 30 s each, RA absent", Quota: perMin("bucket", 60), Deadline: 30 * time.Second, RetryAfter: Absent},
 	{Name: "60/min fixed, deadline 5 min each", Quota: perMin("fixed", 60), Deadline: 5 * minute},
-	{Name: "60/h fixed, no deadline: Retry-After 3600", Quota: Q{Kind: "fixed", N: 60, Per: time.Hour}, Calls: 200},
-	{Name: "nothing but 429, RA absent, no deadline", Quota: Q{Kind: "fixed", N: 0, Per: minute}, Calls: 200, RetryAfter: Absent},
+	{Name: "60/h fixed, no deadline: Retry-After 3600", Quota: Q{Kind: "fixed", N: 60, Per: time.Hour}, Calls: 200, Hopeless: true},
+	{Name: "nothing but 429, RA absent, no deadline", Quota: Q{Kind: "fixed", N: 0, Per: minute}, Calls: 200, RetryAfter: Absent, Hopeless: true},
 
 	// what else a request may be
 	{Name: "60/min fixed, a third POSTs", Quota: perMin("fixed", 60), Posts: 0.33, RetryAfter: Absent},
