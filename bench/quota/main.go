@@ -3,7 +3,7 @@
 //
 //	go run ./quota                     # everything
 //	go run ./quota -only 60/min        # the scenarios whose name contains this
-//	go run ./quota -short              # for CI: what carries each promise, ovhauth alone
+//	go run ./quota -short              # for CI: ovhauth alone, and 20 random APIs that are always the same
 //	go run ./quota -waiters            # what ten thousand waiting calls cost
 //	go run ./quota -sockets            # real time, real connections
 //
@@ -19,11 +19,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func main() {
 	testing.Init()
-	short := flag.Bool("short", false, "only ovhauth, the scenarios that carry each promise, and 20 random APIs that are always the same")
+	short := flag.Bool("short", false, "only ovhauth, and 20 random APIs that are always the same")
 	only := flag.String("only", "", "only scenarios whose name contains this, no random APIs, and no picture")
 	random := flag.Int("random", -1, "so many random APIs, and no table; by default 300 beside the table")
 	seed := flag.Uint64("seed", 0, "of the random APIs; 0 means a fresh one")
@@ -36,17 +37,19 @@ func main() {
 	case *waiting:
 		inTest(func(t *testing.T) { fmt.Print(waiters(t)) })
 	case *sockets:
-		for _, r := range overSockets(2000) {
-			fmt.Println(r)
-		}
+		inTest(func(t *testing.T) {
+			for _, r := range overSockets(2000, 20, time.Second) {
+				if fmt.Println(r); r.Failed > 0 {
+					t.Error("a call failed")
+				}
+			}
+		})
 	}
 	p := plan{scenarios: Scenarios, stacks: stacks, random: 300, seed: *seed, picture: *picture}
 	if *short {
-		p = plan{scenarios: carrying(), stacks: stacks[:1], random: 20, seed: max(*seed, 1)}
+		p = plan{scenarios: Scenarios, stacks: stacks[:1], random: 20, seed: max(*seed, 1)}
 	}
 	switch {
-	case *waiting || *sockets:
-		return
 	case *only != "":
 		p.random, p.picture = 0, ""
 		p.scenarios = slices.DeleteFunc(slices.Clone(p.scenarios), func(s Scenario) bool { return !strings.Contains(s.Name, *only) })
@@ -78,18 +81,19 @@ func (p plan) run(t *testing.T) {
 	var broken []string
 	if len(p.scenarios) > 0 {
 		fmt.Println(header(p.stacks))
-		rows := table(t, "scenario", p.scenarios, p.stacks, true)
+		rows := table(t, "scenario", p.scenarios, p.stacks, 3)
 		text, b := judge(rows)
 		fmt.Println("\nThe promises, by ovhauth:\n" + text)
 		broken = append(broken, b...)
 	}
 	if p.random > 0 {
 		fmt.Printf("Random APIs, -seed %d\n", p.seed)
-		text, b := judgeRandom(table(t, "random", Random(p.seed, p.random), p.stacks[:1], false))
+		text, b := judgeRandom(table(t, "random", Random(p.seed, p.random), p.stacks[:1], 1))
 		fmt.Print(text)
 		broken = append(broken, b...)
 	}
 	if p.picture != "" {
+		fmt.Print("\n5. what a waiting call costs\n" + waiters(t))
 		if err := os.WriteFile(p.picture, picture(t), 0o644); err != nil {
 			t.Error(err)
 		}
@@ -99,8 +103,9 @@ func (p plan) run(t *testing.T) {
 	}
 }
 
-// table runs every stack on every scenario, prints the rows in order, and returns what the first stack made of them.
-func table(t *testing.T, name string, scenarios []Scenario, stacks []Stack, show bool) []measured {
+// table runs every stack on every scenario, the first one as often as repeat says, and returns what that made of them. If it repeats, it
+// prints the rows in order.
+func table(t *testing.T, name string, scenarios []Scenario, stacks []Stack, repeat int) []measured {
 	found := make([]measured, len(scenarios))
 	rows := make([]chan string, len(scenarios))
 	for i := range rows {
@@ -110,7 +115,7 @@ func table(t *testing.T, name string, scenarios []Scenario, stacks []Stack, show
 	go func() {
 		defer close(printed)
 		for _, row := range rows {
-			if text := <-row; show {
+			if text := <-row; repeat > 1 {
 				fmt.Println(text)
 			}
 		}
@@ -120,15 +125,16 @@ func table(t *testing.T, name string, scenarios []Scenario, stacks []Stack, show
 			t.Run("", func(t *testing.T) {
 				t.Parallel()
 				ideal := Run(t, s, nil)
-				found[i] = measured{s: s, ideal: ideal}
-				row := "| " + s.Name + " |"
-				for n, stack := range stacks {
-					r := Run(t, s, &stack)
-					if row += cell(r, ideal); n == 0 {
-						found[i].r = r
-					}
+				m := measured{s: s, ideal: ideal}
+				for range repeat {
+					m.runs = append(m.runs, Run(t, s, &stacks[0]))
 				}
-				rows[i] <- row + notes(found[i].r)
+				row := "| " + s.Name + " |" + cell(m.typical(), ideal)
+				for _, stack := range stacks[1:] {
+					row += cell(Run(t, s, &stack), ideal)
+				}
+				found[i] = m
+				rows[i] <- row + notes(m.typical())
 			})
 		}
 	})

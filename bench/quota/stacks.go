@@ -42,7 +42,8 @@ func hashicorp(_ Scenario, base http.RoundTripper) http.RoundTripper {
 // limiter is our RetryTransport with a rate.Limiter of factor times this process's share of the quota, and a burst of 1.
 func limiter(factor float64) func(Scenario, http.RoundTripper) http.RoundTripper {
 	return func(s Scenario, base http.RoundTripper) http.RoundTripper {
-		return &ovhauth.RetryTransport{Base: base, Limiter: rate.NewLimiter(rate.Limit(factor*s.share()), 1)}
+		limit := min(rate.Limit(factor*s.share()), rate.Inf)
+		return &ovhauth.RetryTransport{Base: base, Limiter: rate.NewLimiter(max(limit, 1.0/60), 1)}
 	}
 }
 
