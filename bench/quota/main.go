@@ -26,7 +26,7 @@ func main() {
 	testing.Init()
 	short := flag.Bool("short", false, "only ovhauth, and 20 random APIs that are always the same")
 	only := flag.String("only", "", "only scenarios whose name contains this, no random APIs, and no picture")
-	random := flag.Int("random", -1, "so many random APIs, and no table; by default 300 beside the table")
+	random := flag.Int("random", -1, "so many random APIs, no table and no picture; 0 draws the picture alone; by default 300 beside the table")
 	seed := flag.Uint64("seed", 0, "of the random APIs; 0 means a fresh one")
 	picture := flag.String("o", "../docs/quota.svg", "where to write the picture")
 	waiting := flag.Bool("waiters", false, "measure only what waiting calls cost")
@@ -54,7 +54,9 @@ func main() {
 		p.random, p.picture = 0, ""
 		p.scenarios = slices.DeleteFunc(slices.Clone(p.scenarios), func(s Scenario) bool { return !strings.Contains(s.Name, *only) })
 	case *random >= 0:
-		p.scenarios, p.random, p.picture = nil, *random, ""
+		if p.scenarios, p.random = nil, *random; *random > 0 {
+			p.picture = ""
+		}
 	}
 	if p.seed == 0 {
 		p.seed = rand.Uint64N(1e6) + 1
@@ -93,10 +95,12 @@ func (p plan) run(t *testing.T) {
 		broken = append(broken, b...)
 	}
 	if p.picture != "" {
-		fmt.Print("\n5. what a waiting call costs\n" + waiters(t))
 		if err := os.WriteFile(p.picture, picture(t), 0o644); err != nil {
 			t.Error(err)
 		}
+	}
+	if len(p.scenarios) > 0 && len(p.stacks) > 1 && p.random > 0 {
+		fmt.Print("\n5. what a waiting call costs\n" + waiters(t))
 	}
 	for _, b := range broken {
 		t.Error(b)
