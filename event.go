@@ -77,7 +77,7 @@ func emit(req *http.Request, observe func(context.Context, Event), logger *slog.
 		attrs = append(attrs, slog.Int("status", e.StatusCode))
 	}
 	if e.Err != nil {
-		attrs = append(attrs, slog.String("error", withoutKeys(withoutQuery(e.Err))))
+		attrs = append(attrs, slog.String("error", withoutKeys(errorText(e.Err))))
 	}
 	if e.Wait != 0 {
 		attrs = append(attrs, slog.Duration("wait", e.Wait))
@@ -103,8 +103,8 @@ func withoutURL(err error) error {
 	}
 }
 
-// withoutQuery is the text of err. A Base that is made of an http.Client may have an error with the URL further down.
-func withoutQuery(err error) string {
+// errorText is the text of err without a query. A Base that is made of an http.Client may have an error with the URL further down.
+func errorText(err error) string {
 	text := err.Error()
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		before, _, _ := strings.Cut(u.URL, "?")
