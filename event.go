@@ -107,8 +107,7 @@ func withoutURL(err error) error {
 func errorText(err error) string {
 	text := err.Error()
 	if u, ok := errors.AsType[*url.Error](err); ok {
-		before, _, _ := strings.Cut(u.URL, "?")
-		text = strings.ReplaceAll(text, u.URL, before)
+		text = strings.ReplaceAll(text, u.URL, withoutQuery(u.URL))
 	}
 	return text
 }
