@@ -403,7 +403,7 @@ func TestMarkdownPointsAtWhatThereIs(t *testing.T) {
 				t.Errorf("%s links to %s: %v", file, m[1], err)
 			}
 		}
-		for _, name := range regexp.MustCompile(`\b(?:Test|Example|Fuzz|Benchmark)[A-Z]\w+\b`).FindAllString(text, -1) {
+		for _, name := range regexp.MustCompile(`\b(?:(?:Test|Example|Fuzz|Benchmark)[A-Z]|Example_)\w+\b`).FindAllString(text, -1) {
 			if !tests[name] {
 				t.Errorf("%s names %s, which does not exist", file, name)
 			}
