@@ -157,7 +157,6 @@ func TestGuests(t *testing.T) {
 	}{
 		{"not marked", nil, shared, "signed"},
 		{"marked", map[string]string{"X-Ovh-Application": "mine"}, shared, shared.ApplicationKey},
-		{"marked, other spelling", map[string]string{"x-ovh-application": "mine"}, shared, shared.ApplicationKey},
 		{"marked, with a timestamp", map[string]string{"X-Ovh-Application": "mine", "X-Ovh-Timestamp": "1"}, shared, shared.ApplicationKey},
 		{"marked, no keys", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{}, "mine"},
 		{"marked, a token", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{AccessToken: "t"}, "mine"},
