@@ -13,12 +13,12 @@ import (
 	"example.com/ovhauth"
 )
 
-// idle answers at once and leaves the body unread.
+// idle responds at once and leaves the body unread.
 var idle = baseFunc(func(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 })
 
-// The answer of idle counts too: one allocation, of 144 bytes.
+// The response of idle counts too: one allocation, of 144 bytes.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates, and empties every sync.Pool")

@@ -3,9 +3,11 @@ package ovhauth
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -75,7 +77,7 @@ func emit(req *http.Request, observe func(context.Context, Event), logger *slog.
 		attrs = append(attrs, slog.Int("status", e.StatusCode))
 	}
 	if e.Err != nil {
-		attrs = append(attrs, slog.String("error", e.Err.Error()))
+		attrs = append(attrs, slog.String("error", withoutKeys(errorText(e.Err))))
 	}
 	if e.Wait != 0 {
 		attrs = append(attrs, slog.Duration("wait", e.Wait))
@@ -99,6 +101,15 @@ func withoutURL(err error) error {
 		}
 		err = u.Err
 	}
+}
+
+// errorText is the text of err without a query. A Base that is made of an http.Client may have an error with the URL further down.
+func errorText(err error) string {
+	text := err.Error()
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		text = strings.ReplaceAll(text, u.URL, withoutQuery(u.URL))
+	}
+	return text
 }
 
 // The reasons of events. The list is closed: no event has another, and none is empty.

@@ -28,7 +28,7 @@ func (b *byHost) RoundTrip(req *http.Request) (*http.Response, error) {
 
 var otherKeys = ovhauth.Credentials{ApplicationKey: "otherApplication", ApplicationSecret: "otherSecret", ConsumerKey: "otherConsumer"}
 
-// A redirect from the API of one Transport to that of another is followed unsigned: who answers at one does not decide what is done
+// A redirect from the API of one Transport to that of another is followed unsigned: the host of one does not decide what is done
 // at the other.
 func TestRedirectBetweenStackedTransports(t *testing.T) {
 	for _, test := range []struct {

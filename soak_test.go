@@ -36,9 +36,9 @@ func TestSoak(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("%d requests, %d arrivals, %d executions in %s: %d answered, %d refused, %d failed, %d given up by the caller; "+
+	t.Logf("%d requests, %d arrivals, %d executions in %s: %d responses, %d rejected, %d failed, %d given up by the caller; "+
 		"%d not to be executed twice", sent, total.arrived, total.executed, time.Since(start).Round(time.Millisecond),
-		total.answered, total.refused, total.failed, total.givenUp, total.once)
+		total.responses, total.rejected, total.failed, total.givenUp, total.once)
 }
 
 const soakRequests, soakWorkers = 2500, 64 // in a round
@@ -51,7 +51,7 @@ type soakCall struct {
 	impatient bool // its context ends before long
 
 	status int
-	err    error // of the call, or of reading the answer
+	err    error // of the call, or of reading the response
 }
 
 // once reports whether the call must not be executed twice.
@@ -59,13 +59,13 @@ func (c *soakCall) once() bool { return (c.method == "POST" || c.method == "PATC
 
 func (c *soakCall) body(id int) string { return strings.Repeat(fmt.Sprintf("%d,", id), c.size) }
 
-type tally struct{ arrived, executed, answered, refused, failed, givenUp, once int }
+type tally struct{ arrived, executed, responses, rejected, failed, givenUp, once int }
 
 func (a *tally) add(b tally) {
 	a.arrived += b.arrived
 	a.executed += b.executed
-	a.answered += b.answered
-	a.refused += b.refused
+	a.responses += b.responses
+	a.rejected += b.rejected
 	a.failed += b.failed
 	a.givenUp += b.givenUp
 	a.once += b.once
@@ -81,7 +81,7 @@ func soakRound(t *testing.T, rate float64) tally {
 		return soakFault()
 	})
 	srv.Handle("/soak/{id}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.WriteString(w, strings.Repeat("answer ", 100))
+		io.WriteString(w, strings.Repeat("response ", 100))
 	}))
 
 	var open atomic.Int32
@@ -218,7 +218,7 @@ func audit(t *testing.T, srv *ovhtest.Server, calls []soakCall) (sum tally) {
 		}
 		sum.arrived++
 		if x.Status != 0 && !x.Verified || x.ErrorCode != "" { // faults have no ErrorCode
-			t.Errorf("refused: %s", x)
+			t.Errorf("rejected: %s", x)
 		}
 		if x.Body != nil && string(x.Body) != calls[id].body(id) {
 			t.Errorf("%s: %d bytes arrived of %d", x, len(x.Body), len(calls[id].body(id)))
@@ -238,23 +238,23 @@ func audit(t *testing.T, srv *ovhtest.Server, calls []soakCall) (sum tally) {
 		}
 		switch {
 		case c.status == 200 && executed[id] == 0:
-			t.Errorf("%s %d: answered 200 without being executed", c.method, id)
+			t.Errorf("%s %d: status 200 without being executed", c.method, id)
 		case c.err != nil && !isTyped(c.err):
-			t.Errorf("%s %d: an error that nobody can recognise: %v", c.method, id, c.err)
+			t.Errorf("%s %d: an error that nobody can recognize: %v", c.method, id, c.err)
 		case c.err != nil && c.impatient && errors.Is(c.err, context.DeadlineExceeded):
 			sum.givenUp++
 		case c.err != nil:
 			sum.failed++
 		case c.status == 200:
-			sum.answered++
+			sum.responses++
 		default:
-			sum.refused++
+			sum.rejected++
 		}
 	}
 	return sum
 }
 
-// isTyped reports whether a caller can recognise err. DeadlineExceeded are net/http's own timeouts, too; and it may fail a request
+// isTyped reports whether a caller can recognize err. DeadlineExceeded are net/http's own timeouts, too; and it may fail a request
 // by the context of another one, which ended when that one's connection had just been handed on.
 func isTyped(err error) bool {
 	for _, target := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.EPIPE,

@@ -230,7 +230,7 @@ func (t *Transport) route(req *http.Request) (c call, err error) {
 	return c, c.sendable()
 }
 
-// strayed reports whether the request is a redirect, and one before it went to another origin: whoever answers there must not
+// strayed reports whether the request is a redirect, and one before it went to another origin: a server there must not
 // decide what is signed here.
 func (c *call) strayed() bool {
 	for resp := c.req.Response; resp != nil && resp.Request != nil; resp = resp.Request.Response {
@@ -618,7 +618,7 @@ func (c *call) repair(a attempt, resp *http.Response) (keys Credentials, again b
 	case correctable && rejection.Is(ErrQueryTimeOut):
 		return a.keys, c.correctClock(a, resp, clock)
 	case correctable && c.checkClock(a, resp, clock):
-		// An executed POST may be answered 403, too, so a Date alone does not show that it was not.
+		// A POST may be executed and get a 403, so a Date alone does not show that it was not executed.
 		return a.keys, rejection.aboutAuth() || isIdempotent(c.req.Method)
 	}
 	return keys, false
@@ -718,7 +718,8 @@ func (c *call) offset() time.Duration {
 // clockMovedSince reports whether the clock was corrected after the attempt was signed.
 func (c *call) clockMovedSince(a attempt) bool { return (c.offset() - a.offset).Abs() > maxDrift }
 
-// took is how long ago the attempt was signed, by the wall clock: the monotonic one stands still while a laptop is suspended.
+// took is how long ago the attempt was signed, by the wall clock: the monotonic one stands still while a laptop is suspended, which
+// no test shows.
 func (c *call) took(a attempt) time.Duration {
 	now, err := c.clock.Now((*providerContext)(c.ctx))
 	if err != nil {
