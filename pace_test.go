@@ -259,6 +259,21 @@ func TestQueueMovesOnAfterProbe(t *testing.T) {
 	}
 }
 
+// A 503 is a response: the probe shows that there is room again, and what waits leaves one by one, not all at once.
+func TestQueueStaysPacedOver503s(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newQuotaAPI(then429("5", func(int, *http.Request) (*http.Response, error) { return status(503) }))
+		calls := &asking{rt: &RetryTransport{Base: api}}
+		for i := range 50 {
+			calls.begin(t.Context(), fmt.Sprint("POST ", i))
+		}
+		for _, got := range calls.wait() {
+			wantCode(t, got, 503)
+		}
+		wantBetween(t, "50 requests, after the hold, left within", api.at[50]-api.at[1], time.Second, time.Minute)
+	})
+}
+
 // recovering makes an error of a panic, as a server does.
 type recovering struct{ base http.RoundTripper }
 
