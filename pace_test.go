@@ -15,9 +15,12 @@ import (
 	"time"
 )
 
-// quotaAPI is a Base: reply says what becomes of the n-th request, counted from 1.
+// replies says what becomes of the n-th request, counted from 1.
+type replies func(n int, req *http.Request) (*http.Response, error)
+
+// quotaAPI is a Base that remembers what was sent and when.
 type quotaAPI struct {
-	reply func(n int, req *http.Request) (*http.Response, error)
+	reply replies
 
 	mu    sync.Mutex
 	start time.Time
@@ -25,7 +28,7 @@ type quotaAPI struct {
 	at    []time.Duration // when
 }
 
-func newQuotaAPI(reply func(n int, req *http.Request) (*http.Response, error)) *quotaAPI {
+func newQuotaAPI(reply replies) *quotaAPI {
 	return &quotaAPI{reply: reply, start: time.Now()}
 }
 
@@ -68,7 +71,7 @@ func status(code int, header ...string) (*http.Response, error) {
 }
 
 // then429 rejects the first request with a Retry-After, and gives the others to next.
-func then429(retryAfter string, next func(n int, req *http.Request) (*http.Response, error)) func(int, *http.Request) (*http.Response, error) {
+func then429(retryAfter string, next replies) replies {
 	return func(n int, req *http.Request) (*http.Response, error) {
 		if n == 1 {
 			return status(429, "Retry-After", retryAfter)
@@ -449,7 +452,7 @@ func TestNothingButRejections(t *testing.T) {
 }
 
 // fixedWindow grants n requests in each minute.
-func fixedWindow(quota func() int) func(int, *http.Request) (*http.Response, error) {
+func fixedWindow(quota func() int) replies {
 	var mu sync.Mutex
 	start, used := time.Now(), 0
 	return func(int, *http.Request) (*http.Response, error) {

@@ -27,13 +27,12 @@ type api struct {
 	turn      chan struct{} // of the oracle: first come, first served (no mutex: virtual time stands still while one is waited for)
 	routeTurn chan struct{}
 
-	served, rejected, late, unavailable int
-	lastOK                              time.Time
+	rejected, late int // 429s in all; those of requests that left when their process knew of one
 }
 
 func newAPI(s Scenario, patient bool) *api {
-	a := &api{s: s, patient: patient, rng: rand.New(rand.NewPCG(1, uint64(s.Calls))), start: time.Now(), q: s.Quota.make(), route: s.RouteQuota.make(),
-		turn: make(chan struct{}, 1), routeTurn: make(chan struct{}, 1)}
+	a := &api{s: s, patient: patient, rng: rand.New(rand.NewPCG(1, uint64(s.Calls))), start: time.Now(),
+		q: s.Quota.make(), route: s.RouteQuota.make(), turn: make(chan struct{}, 1), routeTurn: make(chan struct{}, 1)}
 	if patient { // the ideal
 		if s.Quota.Kind == "punish" {
 			s.Quota.Kind = "sliding"
@@ -44,7 +43,11 @@ func newAPI(s Scenario, patient bool) *api {
 		a.q = s.Quota.make()
 	}
 	if s.ChangeAt > 0 {
-		time.AfterFunc(s.ChangeAt, func() { a.mu.Lock(); a.q.scale(s.ChangeBy); a.mu.Unlock() })
+		time.AfterFunc(s.ChangeAt, func() {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.q.scale(s.ChangeBy)
+		})
 	}
 	return a
 }
@@ -64,6 +67,7 @@ func (a *api) other(done <-chan struct{}) {
 	}
 }
 
+// horizon ends a scenario in which somebody never gives up.
 const horizon = 72 * time.Hour
 
 // process is what one client process sees of the API.
@@ -91,14 +95,15 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 	p.mu.Unlock()
 	a := p.api
 	there, back := a.latency()
-	if err := sleep(req, there); err != nil {
+	if err := pause(req.Context(), there); err != nil {
 		return nil, err
 	}
 	status, after := a.decide(req)
-	if err := sleep(req, back); err != nil {
+	if err := pause(req.Context(), back); err != nil {
 		return nil, err
 	}
-	resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}")), Request: req, ProtoMajor: 1, ProtoMinor: 1}
+	resp := &http.Response{StatusCode: status, Status: strconv.Itoa(status) + " " + http.StatusText(status), Header: http.Header{},
+		Body: io.NopCloser(strings.NewReader("{}")), Request: req, ProtoMajor: 1, ProtoMinor: 1}
 	if status == http.StatusTooManyRequests {
 		a.mu.Lock()
 		a.rejected++
@@ -150,10 +155,6 @@ func (a *api) decide(req *http.Request) (int, time.Duration) {
 		status := http.StatusOK
 		if req.Method == "GET" && a.s.Unavailable > 0 && a.rng.Float64() < a.s.Unavailable && ok && !a.patient {
 			status = http.StatusServiceUnavailable
-			a.unavailable++
-		} else if ok {
-			a.served++
-			a.lastOK = time.Now()
 		}
 		a.mu.Unlock()
 		if ok {
@@ -168,17 +169,6 @@ func (a *api) decide(req *http.Request) (int, time.Duration) {
 
 func (a *api) limited(req *http.Request) bool {
 	return a.s.RouteQuota.N > 0 && strings.HasPrefix(req.URL.Path, "/1.0/limited/")
-}
-
-func sleep(req *http.Request, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-req.Context().Done():
-		return req.Context().Err()
-	}
 }
 
 // RetryAfter is how the API words the wait.

@@ -26,7 +26,7 @@ func main() {
 	testing.Init()
 	short := flag.Bool("short", false, "only ovhauth, and 20 random APIs that are always the same")
 	only := flag.String("only", "", "only scenarios whose name contains this, no random APIs, and no picture")
-	random := flag.Int("random", -1, "so many random APIs, no table and no picture; 0 draws the picture alone; by default 300 beside the table")
+	random := flag.Int("random", -1, "only so many random APIs; 0: only the picture; by default 300 beside all else")
 	seed := flag.Uint64("seed", 0, "of the random APIs; 0 means a fresh one")
 	picture := flag.String("o", "../docs/quota.svg", "where to write the picture")
 	waiting := flag.Bool("waiters", false, "measure only what waiting calls cost")
@@ -83,7 +83,7 @@ func (p plan) run(t *testing.T) {
 	var broken []string
 	if len(p.scenarios) > 0 {
 		fmt.Println(header(p.stacks))
-		rows := table(t, "scenario", p.scenarios, p.stacks, 3)
+		rows := table(t, "scenario", p.scenarios, p.stacks, 5)
 		text, b := judge(rows)
 		fmt.Println("\nThe promises, by ovhauth:\n" + text)
 		broken = append(broken, b...)
@@ -107,8 +107,8 @@ func (p plan) run(t *testing.T) {
 	}
 }
 
-// table runs every stack on every scenario, the first one as often as repeat says, and returns what that made of them. If it repeats, it
-// prints the rows in order.
+// table runs every stack on every scenario, the first one as often as repeat says, and returns what the first made of them. If it
+// repeats, it prints the rows in order.
 func table(t *testing.T, name string, scenarios []Scenario, stacks []Stack, repeat int) []measured {
 	found := make([]measured, len(scenarios))
 	rows := make([]chan string, len(scenarios))
@@ -133,12 +133,13 @@ func table(t *testing.T, name string, scenarios []Scenario, stacks []Stack, repe
 				for range repeat {
 					m.runs = append(m.runs, Run(t, s, &stacks[0]))
 				}
-				row := "| " + s.Name + " |" + cell(m.typical(), ideal)
+				var row strings.Builder
+				row.WriteString("| " + s.Name + " |" + cell(m.typical(), ideal))
 				for _, stack := range stacks[1:] {
-					row += cell(Run(t, s, &stack), ideal)
+					row.WriteString(cell(Run(t, s, &stack), ideal))
 				}
 				found[i] = m
-				rows[i] <- row + notes(m.typical())
+				rows[i] <- row.String() + notes(m.typical())
 			})
 		}
 	})

@@ -19,7 +19,8 @@ func picture(t *testing.T) []byte {
 	b.WriteString(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 480" font-family="system-ui,sans-serif" font-size="13">
 <title>1,000 GETs by 64 goroutines, over an API that grants 60 a minute: calls done over time</title>
 <style>
-text { fill: #1f2328 } .soft { fill: #59636e } path { fill: none; stroke-width: 2; stroke: #59636e; stroke-linejoin: round } .grid { stroke: #d1d9e0; stroke-width: 1 }
+text { fill: #1f2328 } .soft { fill: #59636e } path { fill: none; stroke-width: 2; stroke: #59636e; stroke-linejoin: round }
+.grid { stroke: #d1d9e0; stroke-width: 1 }
 .ours { stroke: #0969da; stroke-width: 3.5 } .retryablehttp { stroke: #bc4c00 } .cubic { stroke: #8250df } .limiter { stroke: #1a7f37 }
 .ideal { stroke-dasharray: 3 4 }
 @media (prefers-color-scheme: dark) { text { fill: #f0f6fc } .soft { fill: #9198a1 } path { stroke: #9198a1 } .grid { stroke: #3d444d }

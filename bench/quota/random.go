@@ -19,9 +19,11 @@ func Random(seed uint64, n int) (all []Scenario) {
 		if q.Kind == "bucket" {
 			q.Burst = max(1, math.Round(n*rng.Float64()))
 		}
-		s := Scenario{Quota: q, RetryAfter: RetryAfter(pick(string(Absent), string(Absent), string(Ceil), string(Nearest), string(Short), string(One))),
+		after := []RetryAfter{Absent, Absent, Ceil, Nearest, Short, One}[rng.IntN(6)]
+		s := Scenario{Quota: q, RetryAfter: after,
 			Latency: time.Duration(math.Exp(rng.Float64()*math.Log(100))*5) * time.Millisecond, Jitter: rng.Float64() * 0.8,
-			Procs: []int{1, 1, 1, 2, 5}[rng.IntN(5)], Workers: []int{1, 8, 64, 200}[rng.IntN(4)], Calls: max(1000, int(n*(20+40*rng.Float64())))}
+			Procs: []int{1, 1, 1, 2, 5}[rng.IntN(5)], Workers: []int{1, 8, 64, 200}[rng.IntN(4)],
+			Calls: max(1000, int(n*(20+40*rng.Float64())))}
 		s.Name = fmt.Sprintf("%v per %s %s (burst %v), RA %s, %s ±%.0f %%, %d × %d, %d calls",
 			n, per, q.Kind, q.Burst, s.RetryAfter, s.Latency, 100*s.Jitter, s.Procs, s.Workers, s.Calls)
 		if n/per.Minutes()/float64(s.Procs) >= 3 {

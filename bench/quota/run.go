@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +28,7 @@ type Scenario struct {
 	Calls          int // of all together; 0 means 1000
 	Posts          float64
 	Burst          int           // calls of one burst, with a pause of Idle behind each; 0: all at once
-	Idle           time.Duration //
+	Idle           time.Duration // the pause
 	Deadline       time.Duration // of each call's context
 
 	Other       bool // another client takes half of the quota, evenly
@@ -112,8 +112,6 @@ func Run(t *testing.T, s Scenario, stack *Stack) (r Result) {
 		if s.Other && stack != nil {
 			go a.other(done)
 		}
-		var mu sync.Mutex
-		var innocent []time.Duration
 		var clients []*http.Client
 		for range s.Procs {
 			var rt http.RoundTripper = &process{api: a}
@@ -122,88 +120,16 @@ func Run(t *testing.T, s Scenario, stack *Stack) (r Result) {
 			}
 			clients = append(clients, &http.Client{Transport: rt})
 		}
-		call := func(c *http.Client, i int) {
-			ctx, cancel := context.Background(), context.CancelFunc(func() {})
-			if s.Deadline > 0 {
-				ctx, cancel = context.WithTimeout(ctx, s.Deadline)
-			}
-			defer cancel()
-			path := "me"
-			if s.RouteQuota.N > 0 {
-				path = []string{"limited/x", "me"}[i%2]
-			}
-			if s.Routes > 0 {
-				path = fmt.Sprintf("route%d/x", i%s.Routes)
-			}
-			method, body := "GET", ""
-			if s.Posts > 0 && float64(i%100) < 100*s.Posts {
-				method, body = "POST", "{}"
-			}
-			var req *http.Request
-			if body == "" {
-				req, _ = http.NewRequestWithContext(ctx, method, "https://eu.api.ovh.com/1.0/"+path, nil)
-			} else {
-				req, _ = http.NewRequestWithContext(ctx, method, "https://eu.api.ovh.com/1.0/"+path, strings.NewReader(body))
-			}
-			began := time.Now()
-			resp, err := c.Do(req)
-			took := time.Since(began)
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil && resp.StatusCode == 200 {
-				r.OK++
-				r.Slowest = max(r.Slowest, took)
-				r.Done = append(r.Done, time.Since(a.start))
-			} else {
-				r.Wasted += took
-				if !s.excuses(resp, err) {
-					r.Unexcused++
-				}
-				if r.Failed++; r.Failed == 1 {
-					r.FirstFailure = fmt.Sprint(err)
-					if err == nil {
-						r.FirstFailure = fmt.Sprint(resp.StatusCode)
-					}
-				}
-			}
-			if path == "me" {
-				innocent = append(innocent, took)
-			}
-			if err == nil {
-				resp.Body.Close()
-			}
-		}
+		all := &tally{s: s, start: time.Now(), Result: &r}
 		for first := 0; first < s.Calls; first += s.Burst {
-			began := time.Now()
-			jobs := make(chan int, s.Burst)
-			for i := first; i < min(s.Calls, first+s.Burst); i++ {
-				jobs <- i
-			}
-			close(jobs)
-			var wg sync.WaitGroup
-			for _, c := range clients {
-				for range s.Workers {
-					wg.Go(func() {
-						for i := range jobs {
-							call(c, i)
-						}
-					})
-				}
-			}
-			wg.Wait()
-			r.Busy += time.Since(began)
+			r.Busy += all.burst(clients, first, min(s.Calls, first+s.Burst))
 			if first+s.Burst < s.Calls {
 				time.Sleep(s.Idle)
 			}
 		}
 		r.Rejected, r.Late = a.rejected, a.late
 		r.Wasted /= time.Duration(max(1, r.Failed))
-		if s.RouteQuota.N > 0 {
-			slices.Sort(innocent)
-			for _, d := range innocent {
-				r.Innocent += d / time.Duration(len(innocent))
-			}
-		}
+		r.Innocent /= time.Duration(max(1, all.innocent))
 		close(done)
 		for _, c := range clients {
 			c.CloseIdleConnections()
@@ -211,6 +137,94 @@ func Run(t *testing.T, s Scenario, stack *Stack) (r Result) {
 		time.Sleep(time.Hour) // for what is still to time out
 	})
 	return r
+}
+
+// tally counts what comes of the calls of a run.
+type tally struct {
+	s     Scenario
+	start time.Time
+	mu    sync.Mutex
+	*Result
+	innocent int // calls to the route without a quota, beside one with
+}
+
+// burst makes the calls from first on, by all goroutines of all clients, and returns the time until the last is done.
+func (a *tally) burst(clients []*http.Client, first, end int) time.Duration {
+	began := time.Now()
+	jobs := make(chan int, end-first)
+	for i := first; i < end; i++ {
+		jobs <- i
+	}
+	close(jobs)
+	var wg sync.WaitGroup
+	for _, c := range clients {
+		for range a.s.Workers {
+			wg.Go(func() {
+				for i := range jobs {
+					a.call(c, i)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return time.Since(began)
+}
+
+// call makes the call number i.
+func (a *tally) call(c *http.Client, i int) {
+	ctx := context.Background()
+	if a.s.Deadline > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, a.s.Deadline)
+		defer cancel()
+	}
+	path := "me"
+	if a.s.RouteQuota.N > 0 && i%2 == 0 {
+		path = "limited/x"
+	}
+	if a.s.Routes > 0 {
+		path = fmt.Sprintf("route%d/x", i%a.s.Routes)
+	}
+	method, body := http.MethodGet, io.Reader(nil)
+	if float64(i%100) < 100*a.s.Posts {
+		method, body = http.MethodPost, strings.NewReader("{}")
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "https://eu.api.ovh.com/1.0/"+path, body)
+	if err != nil {
+		panic(err)
+	}
+	began := time.Now()
+	resp, err := c.Do(req)
+	if err == nil {
+		defer resp.Body.Close()
+	}
+	a.count(path, resp, err, time.Since(began))
+}
+
+// count counts what came of a call that took so long.
+func (a *tally) count(path string, resp *http.Response, err error, took time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.s.RouteQuota.N > 0 && path == "me" {
+		a.Innocent += took
+		a.innocent++
+	}
+	if err == nil && resp.StatusCode == http.StatusOK {
+		a.OK++
+		a.Slowest = max(a.Slowest, took)
+		a.Done = append(a.Done, time.Since(a.start))
+		return
+	}
+	if a.Failed++; a.Failed == 1 {
+		a.FirstFailure = fmt.Sprint(err)
+		if err == nil {
+			a.FirstFailure = resp.Status
+		}
+	}
+	a.Wasted += took
+	if !a.s.excuses(resp, err) {
+		a.Unexcused++
+	}
 }
 
 // header is the table's.

@@ -3,12 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
-
-	"math/rand/v2"
 
 	"example.com/ovhauth"
 	"github.com/hashicorp/go-retryablehttp"
