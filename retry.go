@@ -271,7 +271,7 @@ func (c *retryCall) waitForTurn(p *pace) (lesson int, ok bool) {
 	if c.turn = nil; w == nil {
 		deadline, _ := ctx.Deadline()
 		var wait time.Duration
-		if w, wait = p.join(deadline, c.attempts > 0); w.away == "" && wait > 0 {
+		if w, wait = p.join(deadline, c.attempts > 0); w.turnedAwayFor() == "" && wait > 0 {
 			c.tell(Event{Kind: EventHeld, Attempt: c.attempts + 1, Wait: wait, Reason: ReasonQueue})
 		}
 	}
@@ -402,8 +402,8 @@ func (c *retryCall) queue() bool {
 	var wait time.Duration
 	if p := c.pace(); p != nil {
 		deadline, _ := ctx.Deadline()
-		if c.turn, wait = p.join(deadline, true); c.turn.away != "" {
-			c.gaveUp(c.turn.away)
+		if c.turn, wait = p.join(deadline, true); c.turn.turnedAwayFor() != "" {
+			c.gaveUp(c.turn.turnedAwayFor())
 			return false
 		}
 	}
