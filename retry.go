@@ -578,7 +578,7 @@ func failsTheSameWay(err error) bool {
 // untypedFailure matches the errors of net/http that have no type. A proxy's rejection of CONNECT is its reason phrase alone.
 var untypedFailure = regexp.MustCompile(`unsupported protocol scheme|no Host in request URL|invalid (?:header field|method|trailer)|` +
 	`certificate is not trusted|stopped after \d+ redirects|malformed (?:HTTP|MIME)|response headers exceeded|Content-?Length|` +
-	`content length|transfer encoding|header list larger|COMPRESSION_ERROR|^(?i:.*proxy.*authentication.*required|forbidden)$`)
+	`content length|transfer encoding|header list larger|connection error: (?:PROTOCOL|COMPRESSION)_ERROR|^(?i:.*proxy.*authentication.*required|forbidden)$`)
 
 // connWatch sees whether one attempt got a connection, and whether a Transport below could not read the body that it is to sign.
 // Its hooks may run late: each attempt has a new one.

@@ -357,7 +357,7 @@ var failsTheSame = []same{
 		for i := range 100 {
 			w.Header().Set(fmt.Sprint("X-", i), strings.Repeat("x", 100))
 		}
-	}, func(tr *http.Transport) { tr.MaxResponseHeaderBytes = 4 << 10 }), "header list larger"},
+	}, func(tr *http.Transport) { tr.MaxResponseHeaderBytes = 4 << 10 }), "PROTOCOL_ERROR"},
 }
 
 var mayBeBetterNextTime = []same{
