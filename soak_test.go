@@ -252,7 +252,7 @@ func audit(t *testing.T, srv *ovhtest.Server, calls []soakCall) (sum tally) {
 			continue
 		}
 		sum.arrived++
-		if x.Status != 0 && !x.Verified || x.ErrorCode != "" && x.Status != http.StatusTooManyRequests { // faults have no ErrorCode
+		if x.Status != 0 && !x.Verified || x.ErrorCode != "" && x.ErrorCode != "TOO_MANY_REQUESTS" { // faults have no ErrorCode
 			t.Errorf("rejected: %s; want it well signed", x)
 		}
 		if x.Body != nil && string(x.Body) != calls[id].body(id) {
