@@ -29,6 +29,10 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
+type closer func()
+
+func (c closer) Close() error { c(); return nil }
+
 // limiter is a Limiter made of a function.
 type limiter func(context.Context) error
 
