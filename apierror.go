@@ -20,7 +20,7 @@ import (
 	"weak"
 )
 
-// What the API means by refusing a request: targets for [errors.Is] on an [*APIError].
+// Why the API rejects a request: targets for [errors.Is] on an [*APIError].
 var (
 	ErrInvalidSignature  = errors.New("ovhauth: invalid signature")            // 400 INVALID_SIGNATURE
 	ErrQueryTimeOut      = errors.New("ovhauth: request signed at wrong time") // 400 QUERY_TIME_OUT
@@ -30,7 +30,7 @@ var (
 	ErrNotGranted        = errors.New("ovhauth: call not granted")             // 403 NOT_GRANTED_CALL: access rules or IAM policies
 )
 
-// What this package refuses by itself, before anything is sent: targets for [errors.Is] on an error of [Transport].
+// Why this package rejects a request itself, before anything is sent: targets for [errors.Is] on an error of [Transport].
 var (
 	ErrMissingCredentials = errors.New("ovhauth: missing credentials")
 	ErrBodyTooLarge       = errors.New("ovhauth: request body without GetBody is larger than 32 MiB; set GetBody, so that it can be signed without holding it")
@@ -90,7 +90,7 @@ var meanings = []meaning{
 		"there is no such path at this endpoint"},
 }
 
-// Error says in one line what was asked, what the API answered, what that means, and the query ID.
+// Error says in one line what was asked, what the API replied, what that can mean, and the query ID.
 func (e *APIError) Error() string {
 	call := cmp.Or(strings.TrimSpace(e.Method+" "+e.Path), "the request")
 	parts := []string{"ovhauth: " + call, strings.TrimSpace(fmt.Sprint(e.StatusCode, " ", http.StatusText(e.StatusCode))), e.Code, e.Class, e.Message}
@@ -121,7 +121,7 @@ func (e *APIError) meaning(call string) string {
 	return ""
 }
 
-// Is reports whether the answer means target, by its code or by its message: not every dialect has the code.
+// Is reports whether the response means target, by its code or by its message: not every dialect has the code.
 func (e *APIError) Is(target error) bool {
 	return slices.ContainsFunc(meanings, func(m meaning) bool { return target == m.target && m.matches(e) })
 }
@@ -131,7 +131,7 @@ func (e *APIError) aboutKeys() bool {
 	return e.Is(ErrInvalidKey) || e.Is(ErrUnknownCredential) || e.Is(ErrInvalidCredential) || e.Is(ErrInvalidSignature)
 }
 
-// aboutAuth reports whether the answer refuses the caller rather than the call: nothing was executed.
+// aboutAuth reports whether the response rejects the caller rather than the call: nothing was executed.
 func (e *APIError) aboutAuth() bool {
 	return slices.ContainsFunc(meanings, func(m meaning) bool { return m.target != nil && m.matches(e) })
 }
@@ -141,7 +141,7 @@ func (m *meaning) matches(e *APIError) bool {
 		m.message != "" && !e.isText && strings.EqualFold(strings.TrimSpace(e.Message), m.message)
 }
 
-// CheckResponse returns nil for a 2xx answer and leaves it alone. For any other it returns an [*APIError], made of the header
+// CheckResponse returns nil for a 2xx response and does not touch it. For any other it returns an [*APIError], made of the header
 // and the first 16 KiB of the body, and closes the body.
 func CheckResponse(resp *http.Response) error {
 	if resp.StatusCode/100 == 2 {

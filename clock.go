@@ -17,7 +17,7 @@ import (
 // concurrent use; an error ends the request before it is sent.
 //
 // A Clock that also has a method Correct(server time.Time) bool, as [ServerClock] does, is told the server's time when the API
-// says that a request was signed at the wrong one. Any other Clock is trusted: what it says is not mended.
+// says that a request was signed at the wrong one. Any other Clock is trusted and never corrected.
 type Clock interface {
 	Now(context.Context) (time.Time, error)
 }
@@ -29,7 +29,7 @@ type ClockFunc func() time.Time
 func (f ClockFunc) Now(context.Context) (time.Time, error) { return f(), nil }
 
 // ServerClock follows the API server's clock by an offset to the local one. Its zero value is ready, with no offset, and asks
-// nobody: a [Transport] corrects it from the answers that complain about time, at no cost while there are none. It is safe for
+// nobody: a [Transport] corrects it when the API rejects a request because of its time. It is safe for
 // concurrent use; several Transports of one endpoint may share one.
 type ServerClock struct {
 	offset atomic.Int64 // nanoseconds, server minus local
@@ -52,7 +52,7 @@ const maxDrift = 2 * time.Second
 // Correct takes server for the server's time at this moment, and reports whether that moved the clock. Up to two seconds of
 // difference do not move it.
 func (c *ServerClock) Correct(server time.Time) bool {
-	now := time.Now().Round(0) // the wall clock: a monotonic one stands still while a laptop is suspended
+	now := time.Now().Round(0) // the wall clock: the monotonic one stands still while a laptop is suspended, which no test shows
 	if server.Sub(now.Add(c.Offset())).Abs() <= maxDrift {
 		return false
 	}

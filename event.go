@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -76,7 +77,7 @@ func emit(req *http.Request, observe func(context.Context, Event), logger *slog.
 		attrs = append(attrs, slog.Int("status", e.StatusCode))
 	}
 	if e.Err != nil {
-		attrs = append(attrs, slog.String("error", e.Err.Error()))
+		attrs = append(attrs, slog.String("error", withoutKeys(errorText(e.Err))))
 	}
 	if e.Wait != 0 {
 		attrs = append(attrs, slog.Duration("wait", e.Wait))
@@ -91,12 +92,24 @@ func emit(req *http.Request, observe func(context.Context, Event), logger *slog.
 	logger.LogAttrs(ctx, level, prefix+e.Kind.String(), attrs...)
 }
 
-// withoutURL unwraps each [url.Error]: what it adds is the URL, with its query.
+// withoutURL unwraps a [url.Error]: what it adds is the URL, with its query.
 func withoutURL(err error) error {
-	for u, ok := errors.AsType[*url.Error](err); ok; u, ok = errors.AsType[*url.Error](err) {
+	for {
+		u, ok := err.(*url.Error)
+		if !ok {
+			return err
+		}
 		err = u.Err
 	}
-	return err
+}
+
+// errorText is the text of err without a query. A Base that is made of an http.Client may have an error with the URL further down.
+func errorText(err error) string {
+	text := err.Error()
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		text = strings.ReplaceAll(text, u.URL, withoutQuery(u.URL))
+	}
+	return text
 }
 
 // The reasons of events. The list is closed: no event has another, and none is empty.

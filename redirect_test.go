@@ -28,7 +28,7 @@ func (b *byHost) RoundTrip(req *http.Request) (*http.Response, error) {
 
 var otherKeys = ovhauth.Credentials{ApplicationKey: "otherApplication", ApplicationSecret: "otherSecret", ConsumerKey: "otherConsumer"}
 
-// A redirect from the API of one Transport to that of another is followed unsigned: who answers at one does not decide what is done
+// A redirect from the API of one Transport to that of another is followed unsigned: the host of one does not decide what is done
 // at the other.
 func TestRedirectBetweenStackedTransports(t *testing.T) {
 	for _, test := range []struct {
@@ -157,7 +157,6 @@ func TestGuests(t *testing.T) {
 	}{
 		{"not marked", nil, shared, "signed"},
 		{"marked", map[string]string{"X-Ovh-Application": "mine"}, shared, shared.ApplicationKey},
-		{"marked, other spelling", map[string]string{"x-ovh-application": "mine"}, shared, shared.ApplicationKey},
 		{"marked, with a timestamp", map[string]string{"X-Ovh-Application": "mine", "X-Ovh-Timestamp": "1"}, shared, shared.ApplicationKey},
 		{"marked, no keys", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{}, "mine"},
 		{"marked, a token", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{AccessToken: "t"}, "mine"},

@@ -336,7 +336,7 @@ func (c *retryCall) stop(reason string, cause error) {
 		closeBody(c.resp.Body)
 		c.resp, c.err = nil, permanentErrorf("%w while waiting to send the request again after a %d %s", cause, status, http.StatusText(status))
 	default:
-		c.err = permanentErrorf("%w while waiting to send the request again after: %w", cause, last)
+		c.err = permanentErrorf("%w while waiting to send the request again after: %w", cause, withoutURL(last))
 	}
 }
 
@@ -717,12 +717,12 @@ func (b *budget) refund(price int64) {
 // [Transport]. Its error is always nil.
 //
 // It sees the request only as resp.Request, or as the Op of a [*url.Error]: of an error it knows the method, but no
-// Idempotency-Key, and nothing but an error of dialling or name resolution shows it that nothing was sent. What it cannot see
-// it takes for sent and not idempotent. An error of dialling after a redirect looks as if the first request had not been sent
+// Idempotency-Key, and nothing but an error of dialing or name resolution shows it that nothing was sent. What it cannot see
+// it takes for sent and not idempotent. An error of dialing after a redirect looks as if the first request had not been sent
 // either: have the client's CheckRedirect return [http.ErrUseLastResponse] if POSTs may be redirected.
 func CheckRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	switch {
-	case ctx.Err() != nil, (resp == nil) == (err == nil): // with both, CheckRedirect has refused
+	case ctx.Err() != nil, (resp == nil) == (err == nil): // with both, CheckRedirect has returned an error
 		return false, nil
 	case err != nil:
 		u, ok := errors.AsType[*url.Error](err)
@@ -760,7 +760,7 @@ func Backoff(minWait, maxWait time.Duration, attempt int, resp *http.Response) t
 	return rand.N(max(1, ceiling))
 }
 
-// retryAfter returns the wait that resp asks for, 0 or less for none. Counted from the Date of the answer, a date means the
+// retryAfter returns the wait that resp asks for, 0 or less for none. Counted from the Date of the response, a date means the
 // same whatever the local clock says.
 func retryAfter(resp *http.Response) time.Duration {
 	if resp == nil {
@@ -768,7 +768,7 @@ func retryAfter(resp *http.Response) time.Duration {
 	}
 	value := resp.Header.Get("Retry-After")
 	if value == "" {
-		return 0 // not an error to be made, and dropped, at every answer
+		return 0 // without it there is no error to make, and to drop, for each response
 	}
 	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
 		const most = math.MaxInt64 / int64(time.Second)

@@ -139,8 +139,8 @@ func TestOutgoingContextPrintsNoKey(t *testing.T) {
 	}
 }
 
-// The answer's request is the caller's, which never had the keys, whatever happened on the way.
-func TestAnswersDoNotCarryKeys(t *testing.T) {
+// The response's request is the caller's, which never had the keys, whatever happened on the way.
+func TestResponsesDoNotCarryKeys(t *testing.T) {
 	for _, url := range []string{"/me", "https://eu.api.ovh.com/1.0/me", "https://example.org/"} {
 		req := newRequest(t, "GET", url, nil)
 		resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: baseFunc(func(signed *http.Request) (*http.Response, error) {
@@ -154,7 +154,7 @@ func TestAnswersDoNotCarryKeys(t *testing.T) {
 	}
 }
 
-// Under GODEBUG=fips140=only a signature is refused, not a panic; what needs none goes through. Only a process of its own can
+// Under GODEBUG=fips140=only a signature is an error, not a panic; what needs none goes through. Only a process of its own can
 // show that.
 func TestFIPS(t *testing.T) {
 	if os.Getenv("OVHAUTH_TEST_FIPS") == "" {

@@ -436,6 +436,17 @@ func TestTokenEndpointThatRepeatsTheSecret(t *testing.T) {
 	}
 }
 
+// A form has the secret in another spelling.
+func TestTokenEndpointThatRepeatsTheEscapedSecret(t *testing.T) {
+	const secret = "+/=+/=+/=+/="
+	_, err := ServiceAccount(EU, "ID", secret).Retrieve(through(t.Context(), func(*http.Request) (*http.Response, error) {
+		return nil, &tls.CertificateVerificationError{Err: errors.New("client_secret=" + url.QueryEscape(secret))}
+	}))
+	if err == nil || strings.Contains(err.Error(), url.QueryEscape("+/=")) {
+		t.Errorf("got %v, want an error without the secret", err)
+	}
+}
+
 func TestServiceAccountAt(t *testing.T) {
 	for _, test := range []struct {
 		name  string

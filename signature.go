@@ -55,18 +55,23 @@ func (s *signer) free() {
 	signers.Put(s)
 }
 
-// writeHead hashes what is signed before the body. It takes the URL in parts, so that nobody has to join them.
+// writeHead hashes what is signed before the body.
 func (s *signer) writeHead(c *Credentials, method string, url ...string) {
-	b := append(append(s.buf[:0], c.ApplicationSecret...), '+')
+	b := appendHead(s.buf[:0], c, method, url...)
+	s.hash.Write(b)
+	clear(b) // it holds the secret, and the body's reader is given the same memory
+	clear(s.buf[:min(len(b), len(s.buf))])
+}
+
+// appendHead appends what is signed before the body. It takes the URL in parts, so that nobody has to join them.
+func appendHead(b []byte, c *Credentials, method string, url ...string) []byte {
+	b = append(append(b, c.ApplicationSecret...), '+')
 	b = append(append(b, c.ConsumerKey...), '+')
 	b = append(append(b, method...), '+')
 	for _, part := range url {
 		b = append(b, part...)
 	}
-	b = append(b, '+')
-	s.hash.Write(b)
-	clear(b) // it holds the secret, and the body's reader is given the same memory
-	clear(s.buf[:min(len(b), len(s.buf))])
+	return append(b, '+')
 }
 
 // writeBody hashes the body that is to be sent. One that cannot be looked at without reading it is opened another time.
@@ -107,12 +112,22 @@ func (s *signer) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// finish hashes the time, and returns the timestamp and the signature as the headers have them. They share one string.
+// finish hashes the time, and returns the timestamp and the signature.
 func (s *signer) finish(t time.Time) (timestamp, signature string) {
 	b := strconv.AppendInt(append(s.tail[:0], '+'), t.Unix(), 10)
 	s.hash.Write(b)
 	s.hash.Sum(s.sum[:0])
-	digits := b[len("+"):]
-	both := string(hex.AppendEncode(append(digits, "$1$"...), s.sum[:]))
+	return spell(b[len("+"):], s.sum)
+}
+
+// signHead is finish for a request without a body, whose head can stand on the stack: it saves a GET a tenth of its time.
+func signHead(head []byte, t time.Time) (timestamp, signature string) {
+	b := strconv.AppendInt(append(head, '+'), t.Unix(), 10)
+	return spell(b[len(head)+len("+"):], sha1.Sum(b))
+}
+
+// spell returns the timestamp and the signature as the headers have them. They share one string.
+func spell(digits []byte, sum [sha1.Size]byte) (timestamp, signature string) {
+	both := string(hex.AppendEncode(append(digits, "$1$"...), sum[:]))
 	return both[:len(digits)], both[len(digits):]
 }

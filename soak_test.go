@@ -275,7 +275,7 @@ func audit(t *testing.T, srv *ovhtest.Server, calls []soakCall) (sum tally) {
 		case c.status == 200 && executed[id] == 0:
 			t.Errorf("%s %d: got 200 without being executed", c.method, id)
 		case c.err != nil && !isTyped(c.err):
-			t.Errorf("%s %d: an error that nobody can recognise: %v", c.method, id, c.err)
+			t.Errorf("%s %d: an error that nobody can recognize: %v", c.method, id, c.err)
 		case c.err != nil && c.impatient && errors.Is(c.err, context.DeadlineExceeded):
 			sum.givenUp++
 		case c.err != nil:
@@ -289,7 +289,7 @@ func audit(t *testing.T, srv *ovhtest.Server, calls []soakCall) (sum tally) {
 	return sum
 }
 
-// isTyped reports whether a caller can recognise err. DeadlineExceeded are net/http's own timeouts, too; and it may fail a request
+// isTyped reports whether a caller can recognize err. DeadlineExceeded are net/http's own timeouts, too; and it may fail a request
 // by the context of another one, which ended when that one's connection had just been handed on.
 func isTyped(err error) bool {
 	for _, target := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.EPIPE,

@@ -203,8 +203,8 @@ func (t *Transport) route(req *http.Request) (c call, err error) {
 	c = call{setup: s, req: req, url: u, hostHeader: req.Host}
 	switch {
 	case u.Host == "" && (u.Scheme == "" || u.Scheme == s.scheme):
-		c.ctx = &outgoing{Context: ctx, sender: s, method: req.Method, asked: u}
-		c.url, c.hostHeader = &c.ctx.url, s.host
+		r := &relative{outgoing: outgoing{ctx, s, req.Method, u}}
+		c.ctx, c.url, c.hostHeader = &r.outgoing, &r.url, s.host
 		c.target = s.absolute(u, c.url)
 		c.foreign = c.strayed()
 	case u.Host == "":
@@ -220,7 +220,7 @@ func (t *Transport) route(req *http.Request) (c call, err error) {
 		c.target = u.RequestURI()
 		c.hostHeader = cmp.Or(c.hostHeader, u.Host)
 		if c.foreign = !s.owns(u) || c.strayed(); !c.foreign {
-			c.ctx = &outgoing{Context: ctx, sender: s, method: req.Method, asked: u}
+			c.ctx = &outgoing{ctx, s, req.Method, u}
 		}
 	}
 	if c.foreign {
@@ -230,7 +230,7 @@ func (t *Transport) route(req *http.Request) (c call, err error) {
 	return c, c.sendable()
 }
 
-// strayed reports whether the request is a redirect, and one before it went to another origin: whoever answers there must not
+// strayed reports whether the request is a redirect, and one before it went to another origin: a server there must not
 // decide what is signed here.
 func (c *call) strayed() bool {
 	for resp := c.req.Response; resp != nil && resp.Request != nil; resp = resp.Request.Response {
@@ -294,17 +294,17 @@ func (c *call) needs(ctx context.Context) (n need, key string) {
 
 // keyOfGuest returns the application key in a header that has nothing else of a signature, and no token: so go-ovh marks its
 // unauthenticated calls. It returns "" for any other.
-func keyOfGuest(h http.Header) (key string) {
+func keyOfGuest(h http.Header) string {
+	key := h["X-Ovh-Application"]
+	if len(key) == 0 {
+		return ""
+	}
 	for name, values := range h {
-		if !isAuthentication(name) || len(values) == 0 || values[0] == "" || strings.EqualFold(name, "X-Ovh-Timestamp") {
-			continue
-		}
-		if !strings.EqualFold(name, "X-Ovh-Application") {
+		if isAuthentication(name) && len(values) > 0 && values[0] != "" && name != "X-Ovh-Application" && name != "X-Ovh-Timestamp" {
 			return ""
 		}
-		key = values[0]
 	}
-	return key
+	return key[0]
 }
 
 // pass sends the request on without authentication, but for the signature of a Transport above for this very origin.
@@ -348,14 +348,19 @@ func isPrivate(name string) bool {
 	return strings.EqualFold(name, "Authorization") || strings.EqualFold(name, "Cookie") || strings.EqualFold(name, "Referer")
 }
 
-// outgoing is the context of a request that is sent to the endpoint, and the memory for its URL. It tells a Transport below that
-// the request is signed, and for whom.
+// outgoing is the context of a request that is sent to the endpoint. It tells a Transport below that the request is signed, and for
+// whom.
 type outgoing struct {
 	context.Context          // the caller's
 	sender          *setup   // whose request it is
 	method          string   // of the request
 	asked           *url.URL // the caller's own, for events
-	url             url.URL  // the absolute form of one without a host
+}
+
+// relative is the context of a request whose URL has no host, and the URL that it is sent to, in one allocation.
+type relative struct {
+	outgoing
+	url url.URL
 }
 
 type (
@@ -436,8 +441,11 @@ func (c *call) retrieve() (Credentials, error) {
 
 // replay takes over the request's body. One that need not be read twice is sent as it is.
 func (c *call) replay(keys Credentials) replay {
+	if !hasBody(c.req) || c.need == nothing {
+		return replay{own: c.req.Body}
+	}
 	signed := c.need == everything && strings.TrimSpace(keys.AccessToken) == ""
-	if _, replaceable := c.credentials.(invalidator); signed || replaceable && c.need != nothing {
+	if _, replaceable := c.credentials.(invalidator); signed || replaceable {
 		return newReplay(c.req, maxKept)
 	}
 	return replay{own: c.req.Body}
@@ -447,9 +455,9 @@ func (c *call) replay(keys Credentials) replay {
 type attempt struct {
 	number   int // 1 or 2
 	request  *http.Request
-	keys     Credentials // as the provider gave them
-	signedAt time.Time   // by the clock that signs; zero without a signature
-	sentAt   time.Time   // by the local clock
+	keys     Credentials   // as the provider gave them
+	signedAt time.Time     // by the clock that signs; zero without a signature
+	offset   time.Duration // of that clock then, if it has one
 }
 
 // signedRequest is the request to send, with the memory for its four headers' values in the same allocation. The context has no
@@ -481,7 +489,6 @@ func (c *call) authorize(number int, keys Credentials, body replay) (attempt, er
 		closeBody(out.Body)
 		return attempt{}, err
 	}
-	a.sentAt = time.Now()
 	return a, nil
 }
 
@@ -533,18 +540,36 @@ func (c *call) sign(a *attempt, keys *Credentials, body replay) (timestamp, sign
 	if fips140.Enforced() {
 		return "", "", &permanentError{ErrFIPS}
 	}
+	method := cmp.Or(c.req.Method, http.MethodGet)
+	if body.again == nil {
+		var memory [512]byte // on the stack, and enough for most
+		head := appendHead(memory[:0], keys, method, c.url.Scheme, "://", c.hostHeader, c.target)
+		if err := c.readClock(a); err != nil {
+			return "", "", err
+		}
+		timestamp, signature = signHead(head, a.signedAt)
+		return timestamp, signature, nil
+	}
 	s := newSigner(c.ctx)
 	defer s.free()
-	s.writeHead(keys, cmp.Or(c.req.Method, http.MethodGet), c.url.Scheme, "://", c.hostHeader, c.target)
+	s.writeHead(keys, method, c.url.Scheme, "://", c.hostHeader, c.target)
 	if err := s.writeBody(a.request.Body, body); err != nil {
 		bodyFailed(c.ctx)
 		return "", "", err
 	}
-	if a.signedAt, err = c.clock.Now((*providerContext)(c.ctx)); err != nil {
-		return "", "", permanentErrorf("clock: %w", err)
+	if err := c.readClock(a); err != nil {
+		return "", "", err
 	}
 	timestamp, signature = s.finish(a.signedAt)
 	return timestamp, signature, nil
+}
+
+func (c *call) readClock(a *attempt) (err error) {
+	a.offset = c.offset() // before the time: a correction in between counts as one after it
+	if a.signedAt, err = c.clock.Now((*providerContext)(c.ctx)); err != nil {
+		return permanentErrorf("clock: %w", err)
+	}
+	return nil
 }
 
 // send has Base send an attempt.
@@ -560,8 +585,11 @@ func (c *call) send(a attempt) (*http.Response, error) {
 // noteRedirect prepares the response to a URL without a host for being followed: http.Client would resolve Location against that
 // URL, and the redirect would not show where it came from.
 func (c *call) noteRedirect(resp *http.Response) {
+	if c.url == c.req.URL {
+		return
+	}
 	location := resp.Header.Get("Location")
-	if c.url == c.req.URL || location == "" {
+	if location == "" {
 		return
 	}
 	if u, err := c.url.Parse(location); err == nil {
@@ -576,12 +604,15 @@ func (c *call) noteRedirect(resp *http.Response) {
 // repair looks at the response to an attempt. If that was rejected because of its time, it corrects the clock; because of its keys
 // or token, it asks the provider for others. It reports whether to send the request once more, and with what.
 func (c *call) repair(a attempt, resp *http.Response) (keys Credentials, again bool) {
+	if resp.StatusCode < 400 {
+		return keys, false
+	}
 	clock, correctable := c.clock.(corrector)
 	correctable = correctable && !a.signedAt.IsZero()
 	provider, replaceable := c.credentials.(invalidator)
 	replaceable = replaceable && c.need != nothing && a.number == 1
 	bearer := a.request.Header["Authorization"] != nil
-	if bearer && resp.StatusCode != http.StatusUnauthorized || resp.StatusCode < 400 || !correctable && !replaceable {
+	if bearer && resp.StatusCode != http.StatusUnauthorized || !correctable && !replaceable {
 		return keys, false
 	}
 	// What stays unread would keep its connection, which the requests below may have to wait for.
@@ -596,7 +627,7 @@ func (c *call) repair(a attempt, resp *http.Response) (keys Credentials, again b
 	case correctable && rejection.Is(ErrQueryTimeOut):
 		return a.keys, c.correctClock(a, resp, clock)
 	case correctable && c.checkClock(a, resp, clock):
-		// An executed POST may be answered 403, too, so a Date alone does not show that it was not.
+		// A POST may be executed and get a 403, so a Date alone does not show that it was not executed.
 		return a.keys, rejection.aboutAuth() || isIdempotent(c.req.Method)
 	}
 	return keys, false
@@ -668,7 +699,7 @@ func (c *call) checkClock(a attempt, resp *http.Response, clock corrector) (wron
 		return false
 	}
 	date, err := http.ParseTime(resp.Header.Get("Date"))
-	if err != nil || !date.Before(a.signedAt.Add(-maxSkew)) && !date.After(a.signedAt.Add(a.took()+maxSkew)) {
+	if err != nil || !date.Before(a.signedAt.Add(-maxSkew)) && !date.After(a.signedAt.Add(c.took(a)+maxSkew)) {
 		return false
 	}
 	if c.clockMovedSince(a) {
@@ -685,16 +716,25 @@ func (c *call) checkClock(a attempt, resp *http.Response, clock corrector) (wron
 	return moved
 }
 
-// took is how long ago the attempt was sent, by the wall clock if that says more: the other one stands still while a laptop is
-// suspended.
-func (a attempt) took() time.Duration {
-	return max(time.Since(a.sentAt), time.Now().Round(0).Sub(a.sentAt.Round(0)))
+// offset is how far the clock is ahead of the local one, 0 if it does not say.
+func (c *call) offset() time.Duration {
+	if clock, ok := c.clock.(interface{ Offset() time.Duration }); ok {
+		return clock.Offset()
+	}
+	return 0
 }
 
 // clockMovedSince reports whether the clock was corrected after the attempt was signed.
-func (c *call) clockMovedSince(a attempt) bool {
+func (c *call) clockMovedSince(a attempt) bool { return (c.offset() - a.offset).Abs() > maxDrift }
+
+// took is how long ago the attempt was signed, by the wall clock: the monotonic one stands still while a laptop is suspended, which
+// no test shows.
+func (c *call) took(a attempt) time.Duration {
 	now, err := c.clock.Now((*providerContext)(c.ctx))
-	return err == nil && now.Round(0).Sub(a.signedAt.Round(0).Add(a.took())).Abs() > maxDrift
+	if err != nil {
+		return 0
+	}
+	return max(0, now.Round(0).Sub(a.signedAt.Round(0))-(c.offset()-a.offset))
 }
 
 // askTime corrects the clock by GET /auth/time, which all who need it at once ask together.

@@ -40,7 +40,7 @@ func answer(status int, body string, headers ...string) *http.Response {
 	return resp
 }
 
-// recorder answers 200 and keeps what it was sent.
+// recorder responds 200 and keeps what it was sent.
 type recorder struct {
 	requests []*http.Request
 	bodies   []string
@@ -165,8 +165,8 @@ func TestRoute(t *testing.T) {
 	}
 }
 
-// What is refused, before anything is sent.
-func TestRefusals(t *testing.T) {
+// What is rejected before anything is sent.
+func TestRejectedBeforeItIsSent(t *testing.T) {
 	opaque := &url.URL{Scheme: "https", Host: "eu.api.ovh.com", Opaque: "//eu.api.ovh.com/1.0/me"}
 	for _, test := range []struct {
 		name     string
@@ -406,7 +406,7 @@ func TestStackedTransports(t *testing.T) {
 	}
 }
 
-// redirects answers each URL of the map with a redirect to its value, any other with 200, and says what carried a signature.
+// redirects responds to each URL of the map with a redirect to its value, any other with 200, and says what carried a signature.
 type redirects struct {
 	to    map[string]string
 	seen  []string
@@ -420,7 +420,7 @@ func (r *redirects) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	r.seen = append(r.seen, entry)
 	if to, ok := r.to[req.URL.String()]; ok {
-		r.relay.Set("Location", to) // the same header for every answer, as some mocks have it
+		r.relay.Set("Location", to) // the same header for every response, as some mocks have it
 		return &http.Response{StatusCode: http.StatusFound, Header: r.relay, Body: http.NoBody}, nil
 	}
 	return answer(200, ""), nil
@@ -456,7 +456,7 @@ func TestRedirects(t *testing.T) {
 				t.Errorf("sent %q, want %q", base.seen, test.want)
 			}
 			if test.to[me] != "" && base.relay.Get("Location") != cmp.Or(test.to["https://eu.api.ovh.com/a"], test.to[elsewhere], test.to[me]) {
-				t.Errorf("the answer's own header was changed: %v", base.relay)
+				t.Errorf("the response's own header was changed: %v", base.relay)
 			}
 		})
 	}
@@ -661,7 +661,7 @@ func TestConcurrentFirstRequests(t *testing.T) {
 	}
 }
 
-// A done context answers its own error, at whatever step it ends, and the body is closed. Nothing may be left running: the
+// A done context gives its own error, at whatever step it ends, and the body is closed. Nothing may be left running: the
 // bubble would not end.
 func TestContext(t *testing.T) {
 	for _, test := range []struct {

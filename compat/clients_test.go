@@ -100,13 +100,15 @@ func TestReverseProxy(t *testing.T) {
 	a.exerciseHTTP(t, proxy.Client(), proxy.URL)
 }
 
+var retryableRow = row{
+	Client: "go-retryablehttp", Module: "github.com/hashicorp/go-retryablehttp", Language: "Go",
+	Wiring:  "`HTTPClient`, with a Transport, and `CheckRetry`, `Backoff`",
+	BaseURL: "none: `/me`", Keys: "none",
+}
+
 // Code that has a retryablehttp.Client of its own needs no RetryTransport.
 func TestRetryableHTTP(t *testing.T) {
-	listed(t, row{
-		Client: "go-retryablehttp", Module: "github.com/hashicorp/go-retryablehttp", Language: "Go",
-		Wiring:  "`HTTPClient`, with a Transport, and `CheckRetry`, `Backoff`",
-		BaseURL: "none: `/me`", Keys: "none",
-	})
+	listed(t, retryableRow)
 	a := newAPI(t)
 	client := retryablehttp.NewClient()
 	client.HTTPClient = &http.Client{Transport: a.transport()}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,13 +36,13 @@ func Example_prometheus() {
 		log.Fatal(err)
 	}
 	for _, m := range families[0].GetMetric() {
-		fmt.Println(m.GetLabel()[0].GetValue(), "-", m.GetLabel()[1].GetValue(), m.GetCounter().GetValue())
+		fmt.Printf("%s: %g\n", m.GetLabel()[0].GetValue(), m.GetCounter().GetValue())
 	}
 	// Output:
-	// clock corrected - query time out 1
-	// credentials replaced - keys rejected 1
-	// retry - 503 1
-	// throttled - 429 1
+	// clock corrected: 1
+	// credentials replaced: 1
+	// retry: 1
+	// throttled: 1
 }
 
 // An observer that exports events as an OpenTelemetry metric. The context is the request's, so that exemplars lead to its span.
@@ -73,15 +72,15 @@ func Example_openTelemetryMetrics() {
 	if err := reader.Collect(context.Background(), &collected); err != nil {
 		log.Fatal(err)
 	}
-	var lines []string
 	for _, point := range collected.ScopeMetrics[0].Metrics[0].Data.(metricdata.Sum[int64]).DataPoints {
 		kind, _ := point.Attributes.Value("kind")
-		reason, _ := point.Attributes.Value("reason")
-		lines = append(lines, fmt.Sprintln(kind.AsString(), "-", reason.AsString(), point.Value))
+		fmt.Printf("%s: %d\n", kind.AsString(), point.Value)
 	}
-	slices.Sort(lines)
-	fmt.Print(lines)
-	// Output:
+	// Unordered output:
+	// clock corrected: 1
+	// credentials replaced: 1
+	// retry: 1
+	// throttled: 1
 }
 
 // rotated is a provider whose keys were replaced in the meantime, as a file's or a vault's are.
@@ -89,6 +88,12 @@ type rotated struct{ before, now ovhauth.Credentials }
 
 func (r *rotated) Retrieve(context.Context) (ovhauth.Credentials, error) { return r.before, nil }
 func (r *rotated) Invalidate(ovhauth.Credentials)                        { r.before = r.now }
+
+// atOnce is a Limiter in the place of the learned rate, which would wait a second after the first 429.
+type atOnce struct{}
+
+func (atOnce) Wait(ctx context.Context) error           { return ctx.Err() }
+func (atOnce) Throttled(context.Context, time.Duration) {}
 
 // troubledCalls makes four calls that succeed, though not at once: the clock is wrong, then the keys were replaced, then the API is
 // overloaded, and then it has a quota.
@@ -100,6 +105,7 @@ func troubledCalls(count func(context.Context, ovhauth.Event)) {
 	client := &http.Client{Transport: &ovhauth.RetryTransport{
 		Base:    &ovhauth.Transport{Endpoint: server.Endpoint(), Credentials: keys, OnEvent: count},
 		MinWait: time.Millisecond,
+		Limiter: atOnce{},
 		OnEvent: count,
 	}}
 	for _, trouble := range []func(){

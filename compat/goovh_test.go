@@ -11,6 +11,11 @@ import (
 	"example.com/ovhauth"
 )
 
+var goOVHRow = row{
+	Client: "go-ovh", Module: "github.com/ovh/go-ovh", Language: "Go",
+	Wiring: "`Client.Client = &http.Client{Transport: transport}`", BaseURL: "its endpoint as ever: `ovh-eu`", Keys: "any three",
+}
+
 // goOVH is a client of OVHcloud's, through base. What it signs, with keys that nobody knows, ours replaces.
 func goOVH(t *testing.T, endpoint string, base http.RoundTripper) *ovh.Client {
 	t.Helper()
@@ -44,16 +49,14 @@ func statusOf(err error) (int, error) {
 }
 
 func TestGoOVH(t *testing.T) {
-	listed(t, row{
-		Client: "go-ovh", Module: "github.com/ovh/go-ovh", Language: "Go",
-		Wiring: "`Client.Client = &http.Client{Transport: transport}`", BaseURL: "its endpoint as ever: `ovh-eu`", Keys: "any three",
-	})
+	listed(t, goOVHRow)
 	a := newAPI(t)
 	a.exerciseGoOVH(t, goOVH(t, string(a.Endpoint()), a.retrying()))
 }
 
 // go-ovh asks for the time once in its life. When the clocks drift apart after that, all its calls fail; through ours, none.
 func TestGoOVHWhenTheClockSteps(t *testing.T) {
+	listed(t, goOVHRow)
 	for name, test := range map[string]struct {
 		transport func(*api) http.RoundTripper
 		want      string
@@ -86,23 +89,35 @@ func TestGoOVHWhenTheClockSteps(t *testing.T) {
 	}
 }
 
+func ownKey(a *api) string { return a.Credentials().ApplicationKey }
+
 // The calls that go-ovh does not authenticate stay so: a guest's cart must not become the account's.
 func TestGoOVHUnAuth(t *testing.T) {
+	listed(t, goOVHRow)
 	for _, test := range []struct {
-		name        string
-		credentials func(*api) ovhauth.Credentials // of the Transport
-		key         func(*api) string
+		name   string
+		client func(t *testing.T, a *api) *ovh.Client
+		key    func(*api) string // that arrives
 	}{
-		{"with keys", (*api).Credentials, func(a *api) string { return a.Credentials().ApplicationKey }},
-		{"without keys", func(*api) ovhauth.Credentials { return ovhauth.Credentials{} }, func(*api) string { return "any" }},
+		{"with keys", func(t *testing.T, a *api) *ovh.Client {
+			return goOVH(t, string(a.Endpoint()), a.retrying())
+		}, ownKey},
+		{"without keys", func(t *testing.T, a *api) *ovh.Client {
+			signer := a.transport()
+			signer.Credentials = ovhauth.Credentials{}
+			return goOVH(t, string(a.Endpoint()), &ovhauth.RetryTransport{Base: signer, MinWait: time.Millisecond})
+		}, func(*api) string { return "any" }},
+		{"through the proxy", func(t *testing.T, a *api) *ovh.Client {
+			endpoint, _ := startProxy(t, a)
+			return goOVH(t, endpoint.String(), nil)
+		}, ownKey},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			a := newAPI(t)
 			executed := 0
 			a.HandleGuest("/order/cart", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { executed++ }))
-			signer := a.transport()
-			signer.Credentials = test.credentials(a)
-			client := goOVH(t, string(a.Endpoint()), &ovhauth.RetryTransport{Base: signer, MinWait: time.Millisecond})
+			client := test.client(t, a)
 			body := map[string]string{"description": "a guest's"}
 			failed := 0
 			for range rounds {

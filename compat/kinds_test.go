@@ -180,6 +180,9 @@ func TestKindsOfExchanges(t *testing.T) {
 	listed(t, row{
 		Client: "net/http with Expect: 100-continue, trailers and 101 upgrades", Language: "Go",
 		Wiring: "`http.Client{Transport: transport}`", BaseURL: "none: `/me`", Keys: "none",
+	}, row{
+		Client: "websocket", Module: "github.com/coder/websocket", Language: "Go",
+		Wiring: "`DialOptions.HTTPClient`", BaseURL: "absolute, with `ws` or `wss` as the scheme", Keys: "none",
 	})
 	for _, test := range []struct {
 		name string

@@ -15,26 +15,43 @@ import (
 // Above, otelhttp sees calls; below, attempts. Its traceparent goes out with what was signed, and no span shows a key.
 func TestOtelHTTP(t *testing.T) {
 	for name, test := range map[string]struct {
-		wrap  func(a *api, otel func(http.RoundTripper) http.RoundTripper) http.RoundTripper
-		spans func(calls, requests int) int
+		wiring, baseURL string
+		wrap            func(a *api, otel func(http.RoundTripper) http.RoundTripper) http.RoundTripper
+		spans           func(calls, requests int) int
 	}{
-		"above": {func(a *api, otel func(http.RoundTripper) http.RoundTripper) http.RoundTripper {
-			return otel(a.retrying())
-		}, func(calls, _ int) int { return calls }},
-		"below": {func(a *api, otel func(http.RoundTripper) http.RoundTripper) http.RoundTripper {
-			signer, stack := a.transport(), a.retrying()
-			signer.Base, stack.Base = otel(a.base), signer
-			return stack
-		}, func(_, requests int) int { return requests }},
+		"above": {
+			wiring: "`otelhttp.NewTransport(transport)`", baseURL: "absolute",
+			wrap: func(a *api, otel func(http.RoundTripper) http.RoundTripper) http.RoundTripper {
+				return otel(a.retrying())
+			},
+			spans: func(calls, _ int) int { return calls },
+		},
+		"below": {
+			wiring: "`Transport.Base`", baseURL: "none: `/me`",
+			wrap: func(a *api, otel func(http.RoundTripper) http.RoundTripper) http.RoundTripper {
+				signer, stack := a.transport(), a.retrying()
+				signer.Base, stack.Base = otel(a.base), signer
+				return stack
+			},
+			spans: func(_, requests int) int { return requests },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			listed(t, row{
+				Client: "otelhttp", Module: "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp", Language: "Go",
+				Wiring: test.wiring, BaseURL: test.baseURL, Keys: "none",
+			})
 			a, calls, spans := newAPI(t), 0, tracetest.NewSpanRecorder()
 			client := &http.Client{Transport: counted{&calls, test.wrap(a, func(base http.RoundTripper) http.RoundTripper {
 				return otelhttp.NewTransport(base,
 					otelhttp.WithTracerProvider(trace.NewTracerProvider(trace.WithSpanProcessor(spans))),
 					otelhttp.WithPropagators(propagation.TraceContext{}))
 			})}}
-			a.exerciseHTTP(t, client, "")
+			base := ""
+			if test.baseURL == "absolute" {
+				base = string(a.Endpoint())
+			}
+			a.exerciseHTTP(t, client, base)
 
 			exchanges, keys := a.Exchanges(), a.Credentials()
 			if want := test.spans(calls, len(exchanges)); len(spans.Ended()) != want || calls == len(exchanges) {

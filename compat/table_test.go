@@ -5,8 +5,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -19,19 +19,18 @@ type row struct {
 	Version, Language string
 	Wiring            string // how it comes to be signed
 	BaseURL, Keys     string // what to configure
-	test              string
 }
 
 var (
 	update  = flag.Bool("update", false, "write the table of docs/clients.md")
-	ran     []row
-	skipped bool // by a test that has a row
+	ran     = map[row][]string{} // the tests of each row
+	skipped bool                 // by a test that has a row
 	listing sync.Mutex
 )
 
-// listed puts a row into docs/clients.md, if the test passes.
-func listed(t *testing.T, r row) {
-	r.test, _, _ = strings.Cut(t.Name(), "/")
+// listed puts rows into docs/clients.md, if the test passes. Tests of the same client share a row.
+func listed(t *testing.T, rows ...row) {
+	test, _, _ := strings.Cut(t.Name(), "/")
 	t.Cleanup(func() {
 		listing.Lock()
 		defer listing.Unlock()
@@ -39,7 +38,9 @@ func listed(t *testing.T, r row) {
 		case t.Skipped():
 			skipped = true
 		case !t.Failed():
-			ran = append(ran, r)
+			for _, r := range rows {
+				ran[r] = append(ran[r], test)
+			}
 		}
 	})
 }
@@ -47,7 +48,8 @@ func listed(t *testing.T, r row) {
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
-	if everything := flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == ""; code == 0 && everything {
+	selected := flag.Lookup("test.run").Value.String() + flag.Lookup("test.skip").Value.String()
+	if code == 0 && selected == "" {
 		if err := compareTable("../docs/clients.md"); err != nil {
 			fmt.Println("FAIL:", err)
 			code = 1
@@ -98,25 +100,29 @@ const tableHead = `| client | language | how it is signed | base URL to configur
 `
 
 func table() string {
-	slices.SortFunc(ran, func(a, b row) int {
+	rows := slices.SortedFunc(maps.Keys(ran), func(a, b row) int {
 		return cmp.Or(cmp.Compare(a.Language, b.Language), cmp.Compare(strings.ToLower(a.Client), strings.ToLower(b.Client)),
 			cmp.Compare(a.Wiring, b.Wiring))
 	})
 	var b strings.Builder
 	b.WriteString(tableHead)
-	for _, r := range ran {
+	for _, r := range rows {
 		name := strings.TrimSpace(r.Client + " " + cmp.Or(r.Version, versionOf(r.Module)))
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", name, r.Language, r.Wiring, r.BaseURL, r.Keys, r.test)
+		tests := slices.Compact(slices.Sorted(slices.Values(ran[r])))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | `%s` |\n", name, r.Language, r.Wiring, r.BaseURL, r.Keys, strings.Join(tests, "`, `"))
 	}
 	return b.String()
 }
 
-// versionOf returns the version of a module that this test is built with.
+// versionOf returns the version of a module in go.mod.
 func versionOf(module string) string {
-	info, _ := debug.ReadBuildInfo()
-	for _, d := range info.Deps {
-		if d.Path == module {
-			return strings.TrimPrefix(d.Version, "v")
+	text, err := os.ReadFile("go.mod")
+	if err != nil {
+		panic(err) // go test needs it, too
+	}
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == module {
+			return strings.TrimPrefix(fields[1], "v")
 		}
 	}
 	return ""

@@ -188,7 +188,7 @@ func TestPendingPrintsNoSecret(t *testing.T) {
 		t.Errorf("got %s; want that no key is there", got)
 	}
 	if b, err := json.Marshal(key); err != nil || string(b) != `{"ConsumerKey":"[redacted]","State":"pendingValidation","ValidationURL":"https://x.example/auth/?[redacted]"}` {
-		t.Errorf("JSON: got %s, %v", b, err)
+		t.Errorf("JSON: got %s, %v; want it redacted", b, err)
 	}
 }
 
@@ -333,7 +333,7 @@ func TestErrorsHaveThePackagesName(t *testing.T) {
 	}
 	var none context.Context
 	if err := consumerkey.Logout(none, broken); err == nil || err.Error() != "consumerkey: POST /auth/logout: net/http: nil Context" {
-		t.Errorf("a request that cannot be made: got %v", err)
+		t.Errorf("a request that cannot be made: got %v, want an error that says why", err)
 	}
 }
 

@@ -166,7 +166,11 @@ func unread(resp *http.Response, err error) error {
 	if resp.Request == nil || resp.Request.URL == nil { // not from net/http
 		return fmt.Errorf("ovhjson: %w", err)
 	}
-	return failed(resp.Request.Method, resp.Request.URL.EscapedPath(), err)
+	return failedRequest(resp.Request, err)
+}
+
+func failedRequest(req *http.Request, err error) error {
+	return failed(req.Method, req.URL.EscapedPath(), err)
 }
 
 // asOurs gives an error of http.Client, which shows the whole URL, the form of those of this package.

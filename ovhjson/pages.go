@@ -40,7 +40,7 @@ func Pages(client *http.Client, req *http.Request) iter.Seq2[*http.Response, err
 				return
 			}
 			if more, err = p.turn(resp.Header); err != nil {
-				yield(nil, p.failed(err))
+				yield(nil, failedRequest(p.req, err))
 				return
 			}
 		}
@@ -68,7 +68,7 @@ func (p *pager) ask() (*http.Response, error) {
 	}
 	ctx := p.req.Context()
 	if err := ctx.Err(); err != nil {
-		return nil, p.failed(err) // not every RoundTripper looks
+		return nil, failedRequest(p.req, err) // not every RoundTripper looks
 	}
 	if p.numbered() && p.header.Get(numberHeader) == "" {
 		p.header.Set(numberHeader, "1")
@@ -77,11 +77,11 @@ func (p *pager) ask() (*http.Response, error) {
 	page.Header = p.header.Clone() // a connection may still be reading that of the page before
 	if p.req.Body != nil && p.req.Body != http.NoBody {
 		if p.req.GetBody == nil {
-			return nil, p.failed(errors.New("the request's body is sent for each page, so it needs a GetBody"))
+			return nil, failedRequest(p.req, errors.New("the request's body is sent for each page, so it needs a GetBody"))
 		}
 		var err error
 		if page.Body, err = p.req.GetBody(); err != nil {
-			return nil, p.failed(err)
+			return nil, failedRequest(p.req, err)
 		}
 	}
 	resp, err := p.client.Do(page)
@@ -90,8 +90,6 @@ func (p *pager) ask() (*http.Response, error) {
 	}
 	return resp, ovhauth.CheckResponse(resp)
 }
-
-func (p *pager) failed(err error) error { return failed(p.req.Method, p.req.URL.EscapedPath(), err) }
 
 func (p *pager) numbered() bool { return p.header.Get(modeHeader) == "CachedObjectList-Pages" }
 

@@ -1,9 +1,13 @@
 package ovhtest_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -108,7 +112,7 @@ func TestDoor(t *testing.T) {
 				t.Errorf("got %s, recorded %v, want %q", body, got, test.want)
 			}
 			if got.Executed != (test.want == "") {
-				t.Errorf("executed %t", got.Executed)
+				t.Errorf("executed %t, want executed if it was served, and only then", got.Executed)
 			}
 			behind := []string{"", "NOT_CREDENTIAL", "INVALID_CREDENTIAL", "NOT_GRANTED_CALL", "Client::NotFound"}
 			if want := slices.Contains(behind, test.want); got.Verified != want {
@@ -118,7 +122,7 @@ func TestDoor(t *testing.T) {
 	}
 }
 
-func TestErrorAnswers(t *testing.T) {
+func TestErrorResponses(t *testing.T) {
 	s := newServer(t)
 	keys := s.Credentials()
 	as := func(change func(*ovhauth.Credentials)) *http.Request {
@@ -185,7 +189,7 @@ func TestErrorAnswers(t *testing.T) {
 			}
 			exchanges := s.Exchanges()
 			if last := exchanges[len(exchanges)-1]; last.QueryID != resp.Header.Get("X-Ovh-Queryid") {
-				t.Errorf("recorded query ID %q, answered %q", last.QueryID, resp.Header.Get("X-Ovh-Queryid"))
+				t.Errorf("recorded query ID %q, sent %q; want the same", last.QueryID, resp.Header.Get("X-Ovh-Queryid"))
 			}
 		}
 	}
@@ -279,7 +283,7 @@ func TestBodyLimit(t *testing.T) {
 	}
 	resp.Body.Close()
 	if got := s.Exchanges()[0]; resp.StatusCode != 413 || got.Executed || got.Verified || got.Body != nil {
-		t.Errorf("got %s, recorded %v", resp.Status, got)
+		t.Errorf("got %s, recorded %v; want 413, and neither executed nor verified nor kept", resp.Status, got)
 	}
 }
 
@@ -309,7 +313,7 @@ func TestLimitRate(t *testing.T) {
 	get(200, "")
 	get(429, "17")
 	if last := s.Exchanges()[2]; last.Executed || !last.Verified || last.ErrorCode != "TOO_MANY_REQUESTS" {
-		t.Errorf("recorded %v", last)
+		t.Errorf("recorded %v, want it verified and not executed", last)
 	}
 	now = now.Add(30*time.Second - 1)
 	get(429, "17")
@@ -320,12 +324,76 @@ func TestLimitRate(t *testing.T) {
 	get(503, "") // faults come first
 	s.LimitRate(1, time.Minute, "")
 	if resp, _ := send(t, plain(t, s, "GET", "/1.0/auth/time", "")); resp.StatusCode != 200 {
-		t.Errorf("got %s", resp.Status)
+		t.Errorf("got %s, want 200", resp.Status)
 	}
 	get(429, "") // unsigned requests count as well
 	s.LimitRate(0, 0, "")
 	get(200, "")
 	get(200, "")
+}
+
+func TestLimitRateBy(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		given ovhtest.RateWindow
+		at    []int // seconds
+		want  string
+	}{
+		{"sliding", ovhtest.RateSliding, []int{0, 30, 40, 59, 60, 61, 90}, "200 200 429 429 200 429 200"},
+		{"rejections count", ovhtest.RateSlidingRejected, []int{0, 30, 40, 60, 90, 101, 160}, "200 200 429 429 429 429 200"},
+		{"fixed", ovhtest.RateFixed, []int{0, 59, 59, 60, 60, 60, 190, 190, 239, 240}, "200 200 429 200 200 429 200 200 429 200"},
+		{"bucket", ovhtest.RateBucket, []int{0, 0, 29, 30, 30, 600, 600, 600}, "200 200 429 200 429 200 200 429"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newServer(t)
+			start := time.Unix(1457018875, 0)
+			now := start
+			s.SetClock(func() time.Time { return now })
+			s.LimitRate(2, time.Minute, "")
+			s.LimitRateBy(c.given)
+			run := func() string {
+				var got []string
+				for _, second := range c.at {
+					now = start.Add(time.Duration(second) * time.Second)
+					resp, _ := send(t, signedAt(t, s, s.Credentials(), now, "GET", "/1.0/me", ""))
+					got = append(got, strconv.Itoa(resp.StatusCode))
+				}
+				return strings.Join(got, " ")
+			}
+			if got := run(); got != c.want {
+				t.Errorf("at %v s: %s, want %s", c.at, got, c.want)
+			}
+			start = start.Add(time.Hour)
+			s.LimitRate(2, time.Minute, "") // keeps the window, forgets what was counted
+			if got := run(); got != c.want {
+				t.Errorf("after another LimitRate: %s, want %s", got, c.want)
+			}
+		})
+	}
+	defer func() {
+		if got, want := fmt.Sprint(recover()), `ovhtest: LimitRateBy: no window is named "weekly"`; got != want {
+			t.Errorf("panic %s, want %s", got, want)
+		}
+	}()
+	newServer(t).LimitRateBy("weekly")
+}
+
+func TestTLSServerSpeaksHTTP2(t *testing.T) {
+	s := ovhtest.NewTLSServer()
+	defer s.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	base := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots}}
+	defer base.CloseIdleConnections()
+	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: s.Endpoint(), Credentials: s.Credentials(), Base: base}}
+	resp, err := client.Get("/me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.Proto != "HTTP/2.0" || resp.StatusCode != 200 {
+		t.Errorf("%s %s, want HTTP/2.0 and 200", resp.Proto, resp.Status)
+	}
 }
 
 // pendingKey asks for a consumer key of the first application.
@@ -339,10 +407,10 @@ func requestKey(t *testing.T, s *ovhtest.Server, body string) (c ovhauth.Credent
 	t.Helper()
 	req := plain(t, s, "POST", "/1.0/auth/credential", body)
 	req.Header.Set("X-Ovh-Application", s.Credentials().ApplicationKey)
-	resp, answer := send(t, req)
-	got := decode[struct{ ConsumerKey, ValidationURL, State string }](t, answer)
+	resp, text := send(t, req)
+	got := decode[struct{ ConsumerKey, ValidationURL, State string }](t, text)
 	if resp.StatusCode != 200 || len(got.ConsumerKey) != 32 || got.State != "pendingValidation" {
-		t.Fatalf("%s %s", resp.Status, answer)
+		t.Fatalf("%s %s, want 200 and a pending key", resp.Status, text)
 	}
 	c = s.Credentials()
 	c.ConsumerKey = got.ConsumerKey

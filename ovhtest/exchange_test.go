@@ -19,25 +19,25 @@ func TestExchanges(t *testing.T) {
 	send(t, plain(t, s, "GET", "/v1/auth/time", ""))
 	got := s.Exchanges()
 	if len(got) != 2 {
-		t.Fatalf("got %v", got)
+		t.Fatalf("got %v, want two exchanges", got)
 	}
 	x := got[0]
 	if x.Method != "PUT" || x.URL != root(s)+"/1.0/me?a=%3a" || string(x.Body) != `{"name":"x"}` ||
 		x.Header.Get("X-Ovh-Consumer") != s.Credentials().ConsumerKey ||
 		!x.Verified || !x.Executed || x.Status != 200 || x.ErrorCode != "" || x.QueryID == "" {
-		t.Errorf("got %v", x)
+		t.Errorf("got %v, want the PUT as it was sent, verified and executed", x)
 	}
 	if x := got[1]; x.URL != root(s)+"/v1/auth/time" || x.Verified || !x.Executed || x.QueryID == got[0].QueryID {
-		t.Errorf("got %v", x)
+		t.Errorf("got %v, want the GET of the time, not verified", x)
 	}
 	s.Handle("GET /meddle", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { clear(r.Header) }))
 	call(t, s, "GET", "/1.0/meddle", "")
 	if got := s.Exchanges()[2].Header; got.Get("X-Ovh-Consumer") == "" {
-		t.Errorf("a handler changed the record to %v", got)
+		t.Errorf("a handler changed the record to %v, want the header as it was sent", got)
 	}
 	s.Forget()
 	if got := s.Exchanges(); len(got) != 0 {
-		t.Errorf("after Forget: %v", got)
+		t.Errorf("after Forget: %v, want none", got)
 	}
 }
 
@@ -86,12 +86,12 @@ func TestNothingPrintsASecret(t *testing.T) {
 		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "v", v)
 		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "v", v)
 		if err := json.NewEncoder(&out).Encode(v); err != nil {
-			t.Errorf("%T: %v", v, err)
+			t.Errorf("%T: %v, want no error", v, err)
 		}
 		for _, secret := range secrets {
 			for _, form := range []string{"%s", "%x", "%X", "%v"} {
 				if strings.Contains(out.String(), fmt.Sprintf(form, []byte(secret))) {
-					t.Errorf("%T prints %q", v, secret)
+					t.Errorf("%T prints %q, want no secret", v, secret)
 				}
 			}
 		}
@@ -117,7 +117,7 @@ func TestConcurrentUse(t *testing.T) {
 			k := s.NewKey()
 			req := signed(t, s, k, "GET", "/1.0/auth/currentCredential", "")
 			if resp, err := client.Do(req); err != nil || resp.StatusCode != 200 {
-				t.Error(resp, err)
+				t.Errorf("got %v, %v; want 200", resp, err)
 			} else {
 				resp.Body.Close()
 			}

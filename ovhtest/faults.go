@@ -103,7 +103,7 @@ func (f Fault) wait(r *http.Request) {
 	}
 }
 
-func (f Fault) respond(w http.ResponseWriter) {
+func (f Fault) writeTo(w http.ResponseWriter) {
 	if !json.Valid([]byte(f.Body)) {
 		w.Header().Del("Content-Type")
 	}

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/ovhauth/ovhtest"
@@ -41,15 +42,15 @@ func TestStatusFault(t *testing.T) {
 			t.Errorf("Retry-After %q, want %q", got, want)
 		}
 		if _, without := test.fault.Header["Date"]; without != (resp.Header.Get("Date") == "") {
-			t.Errorf("Date %q", resp.Header.Get("Date"))
+			t.Errorf("Date %q, want a date unless the fault removes it", resp.Header.Get("Date"))
 		}
 		got := s.Exchanges()[0]
 		if !got.Verified || got.Executed || got.Status != test.fault.Status || string(got.Body) != `{"name":"x"}` {
-			t.Errorf("recorded %v with %q", got, got.Body)
+			t.Errorf("recorded %v with %q, want it verified and not executed, with its body", got, got.Body)
 		}
 	}
 	if got := call(t, s, "GET", "/1.0/me", ""); !strings.Contains(got, "Dupont") {
-		t.Errorf("a faulty PUT was executed: %s", got)
+		t.Errorf("a faulty PUT was executed: %s, want the name of before", got)
 	}
 }
 
@@ -79,7 +80,7 @@ func TestInject(t *testing.T) {
 	wants("PUT", "/1.0/me", 503, 503, 503)
 	wants("PUT", "/1.0/nothing", 503)
 	if resp, _ := send(t, plain(t, s, "PUT", "/1.0/me", "")); resp.StatusCode != 503 {
-		t.Errorf("unsigned: %s: the door came first", resp.Status)
+		t.Errorf("unsigned: %s: the door came first, want 503", resp.Status)
 	}
 	s.Inject()
 	wants("PUT", "/1.0/me", 400)
@@ -94,13 +95,13 @@ func TestInject(t *testing.T) {
 		return nil
 	})
 	if resp, _ := send(t, plain(t, s, "GET", "/1.0/me", "")); resp.StatusCode != 504 {
-		t.Errorf("got %s", resp.Status)
+		t.Errorf("got %s, want 504", resp.Status)
 	}
 	wants("GET", "/1.0/me", 500, 200)
 	s.InjectFunc(nil)
 	wants("GET", "/1.0/me", 200)
 	if got := asked.Load(); got != 3 {
-		t.Errorf("asked %d times", got)
+		t.Errorf("asked %d times, want three times", got)
 	}
 }
 
@@ -119,7 +120,7 @@ func TestCut(t *testing.T) {
 		request  string
 		executed bool
 		verified bool
-		answered int // the status that the client gets before the cut, 0 for none
+		gets     int // the status that the client gets before the cut, 0 for none
 	}{
 		{"before", ovhtest.CutBeforeRequest, 500, "signed POST", false, false, 0},
 		{"after", ovhtest.CutAfterExecution, 0, "signed POST", true, true, 0},
@@ -150,27 +151,27 @@ func TestCut(t *testing.T) {
 				req = signed(t, s, s.Credentials(), method, "/1.0/x", "")
 			}
 			resp, err := client.Do(req)
-			if (err == nil) != (test.answered != 0) {
-				t.Fatalf("got %v, %v", resp, err)
+			if (err == nil) != (test.gets != 0) {
+				t.Fatalf("got %v, %v; want a response of status %d, or none for 0", resp, err, test.gets)
 			}
 			if err == nil {
 				var body []byte
 				body, err = io.ReadAll(resp.Body)
 				resp.Body.Close()
-				if resp.StatusCode != test.answered || int64(len(body)) != resp.ContentLength/2 || len(body) == 0 {
-					t.Errorf("got %s, %q of %d bytes", resp.Status, body, resp.ContentLength)
+				if resp.StatusCode != test.gets || int64(len(body)) != resp.ContentLength/2 || len(body) == 0 {
+					t.Errorf("got %s, %q of %d bytes; want half of the body", resp.Status, body, resp.ContentLength)
 				}
 				if want := map[bool]string{true: "1"}[test.executed]; resp.Header.Get("X-Test") != want {
 					t.Errorf("X-Test %q, want %q", resp.Header.Get("X-Test"), want)
 				}
 			}
 			if !isCut(err) {
-				t.Errorf("got error %v", err)
+				t.Errorf("got error %v, want a lost connection", err)
 			}
 			got := s.Exchanges()[0]
-			if got.Executed != test.executed || got.Verified != test.verified || got.Status != test.answered ||
+			if got.Executed != test.executed || got.Verified != test.verified || got.Status != test.gets ||
 				(calls.Load() == 1) != test.executed {
-				t.Errorf("recorded %v, %d calls", got, calls.Load())
+				t.Errorf("recorded %v, %d calls; want what the table says", got, calls.Load())
 			}
 		})
 	}
@@ -184,27 +185,29 @@ func TestCutBeforeTheBody(t *testing.T) {
 	fmt.Fprintf(conn, "POST /1.0/me HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n")
 	got, err := io.ReadAll(conn)
 	if len(got) > 0 || err != nil && !isCut(err) {
-		t.Errorf("got %q, %v", got, err)
+		t.Errorf("got %q, %v; want a lost connection and no byte", got, err)
 	}
 	if x := s.Exchanges()[0]; x.Body != nil || x.Status != 0 {
-		t.Errorf("recorded %v with body %q", x, x.Body)
+		t.Errorf("recorded %v with body %q, want neither body nor status", x, x.Body)
 	}
 }
 
 func TestDelay(t *testing.T) {
-	s := newServer(t)
-	const delay = 20 * time.Millisecond
-	for _, cut := range []ovhtest.Cut{0, ovhtest.CutBeforeRequest} {
-		s.Inject(ovhtest.Fault{Delay: delay, Cut: cut})
-		start := time.Now()
-		resp, err := client.Do(signed(t, s, s.Credentials(), "GET", "/1.0/me", ""))
-		if took := time.Since(start); took < delay || (err == nil) != (cut == 0) {
-			t.Errorf("cut %d: took %v: %v", cut, took, err)
+	synctest.Test(t, func(t *testing.T) {
+		s := ovhtest.NewPipeServer()
+		defer s.Close()
+		for _, cut := range []ovhtest.Cut{0, ovhtest.CutBeforeRequest} {
+			s.Inject(ovhtest.Fault{Delay: time.Minute, Cut: cut})
+			start := time.Now()
+			resp, err := s.Client().Get("/me")
+			if took := time.Since(start); took != time.Minute || (err == nil) != (cut == 0) {
+				t.Errorf("cut %d: took %v: %v; want a minute, and an error if it is cut", cut, took, err)
+			}
+			if err == nil {
+				resp.Body.Close()
+			}
 		}
-		if err == nil {
-			resp.Body.Close()
-		}
-	}
+	})
 }
 
 // A reset, not an orderly end of the connection.
@@ -214,7 +217,7 @@ func TestCutIsAReset(t *testing.T) {
 	conn := dial(t, s)
 	fmt.Fprintf(conn, "GET /1.0/auth/time HTTP/1.1\r\nHost: x\r\n\r\n")
 	if _, err := io.ReadAll(conn); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want ECONNRESET", err)
 	}
 }
 
@@ -229,10 +232,10 @@ func TestDelayEndsWithItsClient(t *testing.T) {
 	}
 	conn.CloseWrite()
 	if got, err := io.ReadAll(conn); len(got) > 0 || err != nil && !isCut(err) {
-		t.Errorf("got %q, %v", got, err)
+		t.Errorf("got %q, %v; want a lost connection and no byte", got, err)
 	}
 	if x := s.Exchanges()[0]; x.Executed {
-		t.Errorf("recorded %v", x)
+		t.Errorf("recorded %v, want it not executed", x)
 	}
 }
 
@@ -243,10 +246,10 @@ func TestHalfARequest(t *testing.T) {
 	fmt.Fprintf(conn, "POST /1.0/auth/logout HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345")
 	conn.CloseWrite()
 	if _, err := http.ReadResponse(bufio.NewReader(conn), nil); !isCut(err) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want a lost connection", err)
 	}
 	if x := s.Exchanges()[0]; x.Executed || x.Status != 0 {
-		t.Errorf("recorded %v", x)
+		t.Errorf("recorded %v, want neither executed nor responded to", x)
 	}
 }
 

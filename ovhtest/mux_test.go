@@ -259,7 +259,7 @@ func TestTokenEndpointAtAuthHosts(t *testing.T) {
 	s := newServer(t)
 	id, secret := s.NewServiceAccount()
 	if _, err := ovhauth.ServiceAccount(ovhauth.Endpoint(root(s)+"/1.0"), id, secret).Retrieve(t.Context()); err != nil {
-		t.Errorf("/auth/oauth2/token: %v", err)
+		t.Errorf("/auth/oauth2/token: %v, want a token", err)
 	}
 	req := plain(t, s, "POST", "/oauth2/token", granted)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")

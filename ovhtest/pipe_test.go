@@ -162,7 +162,7 @@ func TestAnyHost(t *testing.T) {
 				client := &http.Client{Transport: &ovhauth.Transport{Endpoint: test.endpoint, Credentials: test.credentials, Base: server.Transport()}}
 				resp, err := client.Get("/me?a=%3a")
 				if err != nil {
-					t.Errorf("%s: %v", test.name, err)
+					t.Errorf("%s: %v, want no error", test.name, err)
 					continue
 				}
 				resp.Body.Close()
@@ -247,7 +247,7 @@ func TestCertificate(t *testing.T) {
 	s, secure := newServer(t), ovhtest.NewTLSServer()
 	defer secure.Close()
 	if s.Certificate() != nil {
-		t.Error("a server without TLS has a certificate")
+		t.Error("a server without TLS has a certificate, want none")
 	}
 	if c := secure.Certificate(); c == nil || c.VerifyHostname("127.0.0.1") != nil {
 		t.Errorf("certificate %v, want one for 127.0.0.1", c)

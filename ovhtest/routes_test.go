@@ -30,10 +30,10 @@ func TestMe(t *testing.T) {
 	s := newServer(t)
 	before := decode[map[string]string](t, call(t, s, "GET", "/1.0/me", ""))
 	if before["nichandle"] == "" || before["firstname"] != "Jeanne" || before["name"] != "Dupont" || before["email"] == "" {
-		t.Errorf("got %v", before)
+		t.Errorf("got %v, want Jeanne Dupont", before)
 	}
 	if got := call(t, s, "PUT", "/v1/me", `{"name":"Martin","nichandle":"x"}`); got != "null" {
-		t.Errorf("PUT answered %s", got)
+		t.Errorf("PUT returned %s, want null", got)
 	}
 	before["name"] = "Martin"
 	if got := decode[map[string]string](t, call(t, s, "GET", "/v1/me", "")); !reflect.DeepEqual(got, before) {
@@ -45,7 +45,7 @@ func TestHead(t *testing.T) {
 	s := newServer(t)
 	resp, body := send(t, signed(t, s, s.Credentials(), "HEAD", "/1.0/me", ""))
 	if resp.StatusCode != 200 || body != "" || resp.ContentLength <= 0 {
-		t.Errorf("got %s of length %d: %q", resp.Status, resp.ContentLength, body)
+		t.Errorf("got %s of length %d: %q, want 200, and a length without a body", resp.Status, resp.ContentLength, body)
 	}
 }
 
@@ -56,7 +56,7 @@ func TestCredentialLifeCycle(t *testing.T) {
 		"redirection": null,
 		"allowedIPs": ["127.0.0.1/32"]}`)
 	if token, ok := strings.CutPrefix(validationURL, root(s)+"/auth/?credentialToken="); !ok || len(token) != 64 {
-		t.Errorf("validation URL %s", validationURL)
+		t.Errorf("validation URL %s, want a token of 64 characters", validationURL)
 	}
 	s.Validate(k.ConsumerKey)
 	current := func() credential {
@@ -67,41 +67,41 @@ func TestCredentialLifeCycle(t *testing.T) {
 	target := fmt.Sprint("/1.0/me/api/credential/", got.CredentialID)
 	if got.Status != "validated" || got.Expiration != nil || got.LastUse == nil || got.CredentialID == got.ApplicationID ||
 		fmt.Sprint(got.Rules, got.AllowedIPs) != "[{GET /me} {PUT /me/*}] [127.0.0.1/32]" {
-		t.Errorf("got %+v", got)
+		t.Errorf("got %+v, want a validated key with the rules and addresses asked for", got)
 	}
 
 	if got := call(t, s, "PUT", target, `{"allowedIPs":["192.0.2.1"]}`); got != "null" {
-		t.Errorf("PUT answered %s", got)
+		t.Errorf("PUT returned %s, want null", got)
 	}
 	if resp, _ := send(t, signed(t, s, k, "GET", "/1.0/me", "")); resp.StatusCode != 403 {
-		t.Errorf("from another address: %s", resp.Status)
+		t.Errorf("from another address: %s, want 403", resp.Status)
 	}
 	call(t, s, "PUT", target, `{}`)
 	if got := decode[credential](t, call(t, s, "GET", target, "")); len(got.AllowedIPs) != 1 {
-		t.Errorf("a PUT of nothing left %v", got.AllowedIPs)
+		t.Errorf("a PUT of nothing left %v, want the one address of before", got.AllowedIPs)
 	}
 	call(t, s, "PUT", target, `{"allowedIPs":null}`)
 
 	if resp, body := send(t, signed(t, s, k, "POST", "/v1/auth/logout", "")); resp.StatusCode != 200 || body != "null" {
-		t.Errorf("logout: %s %s", resp.Status, body)
+		t.Errorf("logout: %s %s, want 200 null", resp.Status, body)
 	}
 	if resp, _ := send(t, signed(t, s, k, "GET", "/1.0/me", "")); resp.StatusCode != 403 {
-		t.Errorf("after logout: %s", resp.Status)
+		t.Errorf("after logout: %s, want 403", resp.Status)
 	}
 	if got := decode[credential](t, call(t, s, "GET", target, "")); got.Status != "expired" || got.Expiration == nil {
-		t.Errorf("after logout: %+v", got)
+		t.Errorf("after logout: %+v, want it expired", got)
 	}
 
 	call(t, s, "DELETE", target, "")
 	const gone = `{"class":"Client::NotFound","message":"The requested object (credentialId = %d) does not exist"}`
 	resp, body := send(t, signed(t, s, s.Credentials(), "GET", target, ""))
 	if resp.StatusCode != 404 || body != fmt.Sprintf(gone, got.CredentialID) {
-		t.Errorf("after DELETE: %s %s", resp.Status, body)
+		t.Errorf("after DELETE: %s %s, want 404", resp.Status, body)
 	}
 	s.Forget()
 	send(t, signed(t, s, k, "GET", "/1.0/me", ""))
 	if got := s.Exchanges()[0]; got.ErrorCode != "NOT_CREDENTIAL" {
-		t.Errorf("after DELETE: %v", got)
+		t.Errorf("after DELETE: %v, want NOT_CREDENTIAL", got)
 	}
 }
 
@@ -136,30 +136,30 @@ func TestApplications(t *testing.T) {
 	other := s.NewApplication()
 	ids := decode[[]int64](t, call(t, s, "GET", "/1.0/me/api/application", ""))
 	if len(ids) != 2 || ids[0] >= ids[1] {
-		t.Fatalf("got %v", ids)
+		t.Fatalf("got %v, want two in ascending order", ids)
 	}
 	target := fmt.Sprint("/1.0/me/api/application/", ids[1])
 	got := decode[map[string]any](t, call(t, s, "GET", target, ""))
 	if got["applicationKey"] != other.ApplicationKey || got["applicationId"] != float64(ids[1]) ||
 		got["status"] != "active" || got["name"] == nil || got["description"] == nil || len(got) != 5 {
-		t.Errorf("got %v", got)
+		t.Errorf("got %v, want the other application, without its secret", got)
 	}
 	_, body := send(t, signed(t, s, other, "GET", "/1.0/auth/currentCredential", ""))
 	credentialTarget := fmt.Sprint("/1.0/me/api/credential/", decode[credential](t, body).CredentialID)
 	if got := call(t, s, "GET", credentialTarget+"/application", ""); got != call(t, s, "GET", target, "") {
-		t.Errorf("the credential is of application %s", got)
+		t.Errorf("the credential is of application %s, want the same application", got)
 	}
 
 	call(t, s, "DELETE", target, "")
 	for _, target := range []string{target, credentialTarget, credentialTarget + "/application", "/1.0/me/api/application/x"} {
 		if resp, _ := send(t, signed(t, s, s.Credentials(), "GET", target, "")); resp.StatusCode != 404 {
-			t.Errorf("after DELETE: %s answers %s", target, resp.Status)
+			t.Errorf("after DELETE: %s is %s, want 404", target, resp.Status)
 		}
 	}
 	s.Forget()
 	send(t, signed(t, s, other, "GET", "/1.0/me", ""))
 	if got := s.Exchanges()[0]; got.ErrorCode != "INVALID_KEY" {
-		t.Errorf("after DELETE: %v", got)
+		t.Errorf("after DELETE: %v, want INVALID_KEY", got)
 	}
 	call(t, s, "DELETE", fmt.Sprint("/1.0/me/api/application/", ids[0]), "")
 	s.NewKey() // of an application that is gone: of no use, but no panic
@@ -192,12 +192,12 @@ func TestRequestCredentialNeedsItsApplicationKey(t *testing.T) {
 	req := plain(t, s, "POST", "/v1/auth/credential/", `{"accessRules":[{"method":"GET","path":"/me"}]}`)
 	req.Header.Set("X-Ovh-Application", "0123456789ABCDEF")
 	if resp, body := send(t, req); resp.StatusCode != 403 || !strings.Contains(body, "Invalid application key") {
-		t.Errorf("got %s %s", resp.Status, body)
+		t.Errorf("got %s %s, want 403", resp.Status, body)
 	}
 	req = plain(t, s, "POST", "/v1/auth/credential/", `{"accessRules":[{"method":"GET","path":"/me"}]}`)
 	req.Header.Set("X-Ovh-Application", s.Credentials().ApplicationKey)
 	if resp, body := send(t, req); resp.StatusCode != 200 {
-		t.Errorf("got %s %s", resp.Status, body)
+		t.Errorf("got %s %s, want 200", resp.Status, body)
 	}
 }
 
@@ -258,7 +258,7 @@ func TestTokenEndpoint(t *testing.T) {
 		}
 	}
 	if got := s.Exchanges()[2]; got.ErrorCode != "invalid_client" {
-		t.Errorf("recorded %v", got)
+		t.Errorf("recorded %v, want invalid_client", got)
 	}
 }
 
@@ -279,38 +279,38 @@ func TestToken(t *testing.T) {
 	}
 	token := newToken()
 	if status, body := get("GET", "/1.0/me", token); status != 200 {
-		t.Errorf("got %d %s", status, body)
+		t.Errorf("got %d %s, want 200", status, body)
 	}
 	if got := s.Exchanges()[1]; !got.Verified {
-		t.Errorf("recorded %v", got)
+		t.Errorf("recorded %v, want it verified", got)
 	}
 	identity := `["urn:v1:eu:identity:credential:jd12345-ovh/oauth2-` + id + `"]`
 	if _, body := get("GET", "/1.0/auth/details", token); !strings.Contains(body, identity) {
-		t.Errorf("details: %s", body)
+		t.Errorf("details: %s, want the account in it", body)
 	}
 	for _, call := range []string{"GET /1.0/auth/currentCredential", "POST /1.0/auth/logout"} {
 		method, target, _ := strings.Cut(call, " ")
 		if status, body := get(method, target, token); status != 403 || !strings.Contains(body, "NOT_CREDENTIAL") {
-			t.Errorf("%s: %d %s", call, status, body)
+			t.Errorf("%s: %d %s, want 403 NOT_CREDENTIAL", call, status, body)
 		}
 	}
 	now = now.Add(3598 * time.Second)
 	if status, _ := get("GET", "/1.0/me", token); status != 200 {
-		t.Errorf("before its expiration: %d", status)
+		t.Errorf("before its expiration: %d, want 200", status)
 	}
 	now = now.Add(time.Second)
 	if status, body := get("GET", "/1.0/me", token); status != 401 || !strings.Contains(body, "You must login first") {
-		t.Errorf("after its expiration: %d %s", status, body)
+		t.Errorf("after its expiration: %d %s, want 401", status, body)
 	}
 	first, second := newToken(), newToken()
 	s.RevokeTokens()
 	for _, token := range []string{first, second} {
 		if status, _ := get("GET", "/1.0/me", token); status != 401 {
-			t.Errorf("revoked: %d", status)
+			t.Errorf("revoked: %d, want 401", status)
 		}
 	}
 	if status, _ := get("GET", "/1.0/me", newToken()); status != 200 {
-		t.Errorf("a token given since: %d", status)
+		t.Errorf("a token given since: %d, want 200", status)
 	}
 }
 
@@ -357,14 +357,14 @@ func TestValidationPage(t *testing.T) {
 				}
 			}
 			if got := resp.Header.Get("Content-Type"); got != "text/html; charset=utf-8" {
-				t.Errorf("Content-Type %q", got)
+				t.Errorf("Content-Type %q, want HTML in UTF-8", got)
 			}
 			req := plain(t, s, "POST", target, test.form)
 			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			resp, page = send(t, req)
 			location := resp.Header.Get("Location")
 			if resp.StatusCode != test.status || location != test.redirection || !strings.Contains(page, test.text) {
-				t.Errorf("got %s, location %q: %s", resp.Status, location, page)
+				t.Errorf("got %s, location %q: %s; want what the table says", resp.Status, location, page)
 			}
 			clock = clock.Add(test.after)
 			s.Forget()
@@ -387,13 +387,13 @@ func TestValidationIsFinal(t *testing.T) {
 	page, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	if resp.StatusCode != 200 || !strings.Contains(string(page), "refused") || strings.Contains(string(page), "Authorize") {
-		t.Errorf("got %s %s", resp.Status, page)
+		t.Errorf("got %s %s, want 200, refused", resp.Status, page)
 	}
 	for _, method := range []string{"GET", "POST"} {
 		req := plain(t, s, method, "/auth/?credentialToken=x", "validity=0")
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		if resp, _ := send(t, req); resp.StatusCode != 404 {
-			t.Errorf("%s of an unknown token: %s", method, resp.Status)
+			t.Errorf("%s of an unknown token: %s, want 404", method, resp.Status)
 		}
 	}
 }

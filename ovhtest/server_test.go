@@ -78,7 +78,7 @@ var client = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// send returns the answer to req, with its body.
+// send returns the response to req, with its body.
 func send(t *testing.T, req *http.Request) (*http.Response, string) {
 	t.Helper()
 	resp, err := client.Do(req)
@@ -98,7 +98,7 @@ func call(t *testing.T, s *ovhtest.Server, method, target, body string) string {
 	t.Helper()
 	resp, got := send(t, signed(t, s, s.Credentials(), method, target, body))
 	if resp.StatusCode != 200 {
-		t.Fatalf("%s %s: %s %s", method, target, resp.Status, got)
+		t.Fatalf("%s %s: %s %s, want 200", method, target, resp.Status, got)
 	}
 	return got
 }
@@ -107,7 +107,7 @@ func decode[T any](t *testing.T, body string) T {
 	t.Helper()
 	var v T
 	if err := json.Unmarshal([]byte(body), &v); err != nil {
-		t.Fatalf("%v in %s", err, body)
+		t.Fatalf("%v in %s, want JSON", err, body)
 	}
 	return v
 }
@@ -120,7 +120,7 @@ func TestClient(t *testing.T) {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != 200 || !s.Exchanges()[0].Verified {
-		t.Errorf("got %s, %v", resp.Status, s.Exchanges())
+		t.Errorf("got %s, %v; want 200, verified", resp.Status, s.Exchanges())
 	}
 }
 
@@ -192,7 +192,7 @@ func TestClock(t *testing.T) {
 	s.SetClock(func() time.Time { return now })
 	resp, body := send(t, plain(t, s, "GET", "/1.0/auth/time", ""))
 	if body != "1457018875" || resp.Header.Get("Date") != "Thu, 03 Mar 2016 15:27:55 GMT" {
-		t.Errorf("got %s at %s", body, resp.Header.Get("Date"))
+		t.Errorf("got %s at %s, want 1457018875 at 15:27:55", body, resp.Header.Get("Date"))
 	}
 	k := s.NewKey()
 	get := func() map[string]any {
@@ -200,16 +200,16 @@ func TestClock(t *testing.T) {
 		return decode[map[string]any](t, body)
 	}
 	if got := get(); got["creation"] != "2016-03-03T15:27:55Z" {
-		t.Errorf("created %v", got["creation"])
+		t.Errorf("created %v, want the server's time", got["creation"])
 	}
 	now = now.Add(time.Hour)
 	if got := get(); got["lastUse"] != "2016-03-03T16:27:55Z" {
-		t.Errorf("last used %v", got["lastUse"])
+		t.Errorf("last used %v, want the server's time", got["lastUse"])
 	}
 	s.SetClock(nil)
 	resp, _ = send(t, plain(t, s, "GET", "/1.0/auth/time", ""))
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err != nil || time.Since(date).Abs() > time.Minute {
-		t.Errorf("a nil clock says %v, %v", date, err)
+		t.Errorf("a nil clock says %v, %v; want the time of now", date, err)
 	}
 }
 
@@ -246,7 +246,7 @@ func TestClose(t *testing.T) {
 	s.Close()
 	for range 3 {
 		if err := <-errs; err == nil {
-			t.Error("a hanging request was answered")
+			t.Error("a hanging request got a response, want a lost connection")
 		}
 	}
 	// A handler has returned when Close does; the goroutine of its connection may have a few instructions left.
@@ -258,7 +258,7 @@ func TestClose(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("goroutines left:\n%s", stacks.String())
+	t.Errorf("goroutines left:\n%s, want none", stacks.String())
 }
 
 // What needs no signature stays open, whatever a catch-all would take.
@@ -274,7 +274,7 @@ func TestHandleLeavesTheOpenRoutes(t *testing.T) {
 		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if string(body) != want {
-			t.Errorf("%s: %s %s", target, resp.Status, body)
+			t.Errorf("%s: %s %s, want the time", target, resp.Status, body)
 		}
 	}
 	resp, err := s.Client().Get("/me")
@@ -283,7 +283,7 @@ func TestHandleLeavesTheOpenRoutes(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	if body, _ := io.ReadAll(resp.Body); string(body) != "mine" {
-		t.Errorf("/me: %s %s", resp.Status, body)
+		t.Errorf("/me: %s %s, want mine", resp.Status, body)
 	}
 }
 
@@ -299,7 +299,7 @@ func TestProxyForm(t *testing.T) {
 	}
 	resp.Body.Close()
 	if x := s.Exchanges(); resp.StatusCode != 200 || x[0].URL != string(s.Endpoint())+"/me?a=b" {
-		t.Errorf("%s: %s", resp.Status, x[0])
+		t.Errorf("%s: %s, want 200, with its URL as it was sent", resp.Status, x[0])
 	}
 }
 
@@ -317,6 +317,6 @@ func TestExchangesAreCopies(t *testing.T) {
 	x.Header.Set("X-Mine", "b")
 	x.Body[0] = 'B'
 	if again := s.Exchanges()[0]; again.Header.Get("X-Mine") != "a" || string(again.Body) != "body" {
-		t.Errorf("the record became %q %q", again.Header.Get("X-Mine"), again.Body)
+		t.Errorf("the record became %q %q, want what was recorded", again.Header.Get("X-Mine"), again.Body)
 	}
 }

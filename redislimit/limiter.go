@@ -135,8 +135,10 @@ func (l *Limiter) eval(ctx context.Context, args []any) (schedule, []int64, erro
 		return schedule{}, nil, fmt.Errorf("%w: it responded with %d numbers to a script that returns more", ErrUnavailable, len(reply))
 	}
 	µs := func(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
-	return schedule{gen: reply[0], lesson: reply[1], now: reply[2], at: time.Now().Add(µs(reply[3])), from: reply[4], space: µs(reply[5]),
-		again: µs(reply[6])}, reply[head:], nil
+	return schedule{
+		gen: reply[0], lesson: reply[1], now: reply[2],
+		at: time.Now().Add(µs(reply[3])), from: reply[4], space: µs(reply[5]), again: µs(reply[6]),
+	}, reply[head:], nil
 }
 
 // tooLate says that there is nothing left for a caller before its deadline. Others may have more time.
@@ -146,7 +148,8 @@ type tooLate struct {
 }
 
 func (e *tooLate) Error() string {
-	return fmt.Sprintf("redislimit: the next free turn of quota %q is in %s: %s", e.key, e.wait.Round(time.Millisecond), context.DeadlineExceeded)
+	return fmt.Sprintf("redislimit: the next free turn of quota %q is in %s: %s",
+		e.key, e.wait.Round(time.Millisecond), context.DeadlineExceeded)
 }
 
 func (e *tooLate) Unwrap() error { return context.DeadlineExceeded }

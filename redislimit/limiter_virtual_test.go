@@ -67,8 +67,8 @@ func TestNoWindowHasMoreTurnsThanItsLimit(t *testing.T) {
 		{60, 10, time.Minute, 20},
 		{7, 0, time.Minute, 3},
 		{7, 7, time.Second, 3},
-		{1000, 0, time.Second, 50},
-		{999, 100, time.Second, 50},
+		{200, 0, time.Second, 50},
+		{199, 50, time.Second, 50},
 		{1, 0, 3 * time.Second, 2},
 	} {
 		t.Run(fmt.Sprintf("%d in %s, burst %d", test.requests, test.per, test.burst), func(t *testing.T) {
@@ -101,7 +101,7 @@ func TestNoWindowHasMoreTurnsThanItsLimit(t *testing.T) {
 }
 
 func TestPodsFartherFromRedisGetTheirShare(t *testing.T) {
-	for _, requests := range []int{10, 100, 1000} {
+	for _, requests := range []int{10, 100, 2000} {
 		t.Run(fmt.Sprint(requests, " a second"), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				server := newLuaServer()
@@ -113,7 +113,7 @@ func TestPodsFartherFromRedisGetTheirShare(t *testing.T) {
 					}
 					pods = append(pods, &Limiter{Redis: server.client(latency), Key: "k", Requests: requests, Per: time.Second})
 				}
-				at := turns(pods, 4, time.Duration(4000/requests)*time.Second) // 20 each, if all are equal
+				at := turns(pods, 4, time.Duration(max(2, 4000/requests))*time.Second) // 20 each, if all are equal
 				far, all := len(slices.Concat(at[:5]...)), len(slices.Concat(at...))
 				if share := float64(far) / float64(all) * 10; share < 0.8 {
 					t.Errorf("5 of 50 pods that are 2 ms farther got %d of %d turns, %.0f %% of their share; want 80 %%", far, all, 100*share)
@@ -131,7 +131,7 @@ func TestATurnTakesFewRoundTrips(t *testing.T) {
 		{200, 1, 100, 3},
 		{200, 4, 100, 3},
 		{50, 1, 1000, 3},
-		{1, 64, 10000, 1}, // all of one machine ask together
+		{1, 64, 5000, 1}, // all of one machine ask together
 	} {
 		t.Run(fmt.Sprintf("%d pods × %d, %d a second", test.pods, test.goroutines, test.requests), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -140,9 +140,10 @@ func TestATurnTakesFewRoundTrips(t *testing.T) {
 				for range test.pods {
 					pods = append(pods, &Limiter{Redis: server.client(time.Millisecond), Key: "k", Requests: test.requests, Per: time.Second})
 				}
-				n := len(slices.Concat(turns(pods, test.goroutines, 10*time.Second)...))
-				if got := float64(server.asked) / float64(n); got > test.most || n < 9*test.requests {
-					t.Errorf("%d turns, %.2f round trips each; want %d and at most %.0f", n, got, 10*test.requests, test.most)
+				during := time.Duration(max(1, 1000/test.requests)) * time.Second
+				n := len(slices.Concat(turns(pods, test.goroutines, during)...))
+				if got := float64(server.asked) / float64(n); got > test.most || float64(n) < 0.97*during.Seconds()*float64(test.requests) {
+					t.Errorf("%d turns, %.2f round trips each; want at most %.0f, and 97 %% of the limit in %s", n, got, test.most, during)
 				}
 			})
 		})
@@ -191,6 +192,8 @@ func TestTurnsComeInTheOrderOfAsking(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 		}
 		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		if want := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}; !slices.Equal(got, want) {
 			t.Errorf("turns in the order %v, want %v", got, want)
 		}
@@ -253,6 +256,8 @@ func TestATurnThatIsGivenUpGoesToAnother(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		go queueUp(t.Context(), two, 2, func(i int, err error) { note(fmt.Sprint("other ", i), err) })
 		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		want := map[string]time.Duration{
 			"early 0": 0, "early 1": time.Second, "gone: context canceled": 0,
 			"late 0": 2 * time.Second, "late 1": 3 * time.Second, // moved up
@@ -271,7 +276,7 @@ func TestManyWhoGiveUpWasteNothing(t *testing.T) {
 		for range 10 {
 			pods = append(pods, &Limiter{Redis: server.client(time.Millisecond), Key: "k", Requests: 10, Per: time.Second})
 		}
-		stop, cancel := context.WithTimeout(t.Context(), time.Minute)
+		stop, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		var impatient sync.WaitGroup
 		var theirs atomic.Int64
@@ -289,10 +294,10 @@ func TestManyWhoGiveUpWasteNothing(t *testing.T) {
 				})
 			}
 		}
-		n := len(slices.Concat(turns(pods, 4, time.Minute)...))
+		n := len(slices.Concat(turns(pods, 4, 20*time.Second)...))
 		impatient.Wait()
-		if all := n + int(theirs.Load()); all < 97*600/100 {
-			t.Errorf("%d turns in a minute, want 97 %% of 600", all)
+		if all := n + int(theirs.Load()); all < 97*200/100 {
+			t.Errorf("%d turns in 20 s, want 97 %% of 200", all)
 		}
 	})
 }

@@ -160,18 +160,18 @@ func (f *search) load(ctx context.Context) (*token, error) {
 		token, failure string
 		left           time.Duration
 	}
-	e, err := ask(ctx, f.c.Timeout, func(ctx context.Context) (e entries, err error) {
+	e, err := ask(ctx, f.c.Timeout, func(ctx context.Context) (entries, error) {
 		var token, failure *redis.StringCmd
 		var left *redis.DurationCmd
 		// First the time that is left: of a token that is replaced in between, it is too short rather than too long.
-		_, err = f.c.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+		f.c.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 			left, token, failure = p.PTTL(ctx, f.vault.key), p.Get(ctx, f.vault.key), p.Get(ctx, f.vault.failure)
 			return nil
 		})
 		for _, cmd := range []redis.Cmder{left, token, failure} {
 			// What is absent is no error, nor what is of another type: it will be replaced.
 			if cmd.Err() != nil && cmd.Err() != redis.Nil && !redis.HasErrorPrefix(cmd.Err(), "WRONGTYPE") {
-				return e, cmd.Err()
+				return entries{}, cmd.Err()
 			}
 		}
 		return entries{token.Val(), failure.Val(), left.Val()}, nil
@@ -273,9 +273,9 @@ func (c *TokenCache) deleteIf(ctx context.Context, key, value string) {
 
 // rejection is what a token endpoint had against the client when another machine asked it.
 type rejection struct {
-	Status             int
-	Code, QueryID, URL string
-	Text               string
+	Status              int
+	Code, QueryID, Path string
+	Text                string
 }
 
 func (f *search) shareRejection(ctx context.Context, err error) {
@@ -294,7 +294,9 @@ func readRejection(text string) error {
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return fmt.Errorf("redislimit: another machine was rejected by the token endpoint, and does not say how: %w", err)
 	}
-	return &sharedRejection{r.Text, &ovhauth.APIError{StatusCode: r.Status, Code: r.Code, QueryID: r.QueryID, Method: http.MethodPost, Path: r.URL}}
+	return &sharedRejection{r.Text, &ovhauth.APIError{
+		StatusCode: r.Status, Code: r.Code, QueryID: r.QueryID, Method: http.MethodPost, Path: r.Path,
+	}}
 }
 
 type sharedRejection struct {

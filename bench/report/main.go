@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -92,7 +93,7 @@ const (
 	endTable   = "<!-- to here -->\n"
 )
 
-// intoPage returns a page with the table of r between its two marks.
+// intoPage returns a page with a table of what has a target between its two marks.
 func (r report) intoPage(page []byte) ([]byte, error) {
 	before, rest, begins := bytes.Cut(page, []byte(beginTable))
 	_, after, ends := bytes.Cut(rest, []byte(endTable))
@@ -102,7 +103,9 @@ func (r report) intoPage(page []byte) ([]byte, error) {
 	var b bytes.Buffer
 	b.Write(before)
 	fmt.Fprintf(&b, "%s\nMeasured on %s with %s on %s, %s.\n\n", beginTable, r.Date, r.Go, r.Platform, r.Processor)
-	r.table(&b)
+	aimed := r
+	aimed.Rows = slices.DeleteFunc(slices.Clone(r.Rows), func(row bench.Row) bool { return row.Bound == "" })
+	aimed.table(&b)
 	b.WriteString("\n" + endTable)
 	b.Write(after)
 	return b.Bytes(), nil
@@ -224,11 +227,11 @@ func (r report) table(w io.Writer) {
 	}
 }
 
-// figure writes v in the row's unit: ratios to three digits or so, counts in full.
+// figure writes v in the row's unit: to three digits or so, what is whole or more than 1000 in full.
 func figure(r bench.Row, v float64) string {
-	s := strconv.FormatFloat(v, 'f', -1, 64)
-	if r.Unit == "×" || v != float64(int(v)) {
-		s = strconv.FormatFloat(v, 'g', 3, 64)
+	s := strconv.FormatFloat(v, 'g', 3, 64)
+	if v >= 1000 || v == float64(int(v)) {
+		s = strconv.FormatFloat(v, 'f', 0, 64)
 	}
 	return strings.TrimSpace(s + " " + r.Unit)
 }

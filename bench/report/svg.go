@@ -39,7 +39,7 @@ func (r report) draw() []byte {
 		}
 	}
 	var b bytes.Buffer
-	height := 100 + lineHeight*len(shown)
+	height := 118 + lineHeight*len(shown)
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000 %d" font-family="system-ui,sans-serif" font-size="13">
 <title>ovhauth beside its peers: ratios, as shares of what they must reach</title>
 <style>
@@ -50,19 +50,20 @@ text { fill: #1f2328 } .soft { fill: #59636e } .line { stroke: #d1d9e0 } .target
   .holds { fill: #3fb950 } .misses { fill: #f0883e } .even { fill: #d29922 }
 }
 </style>
-<text x="10" y="20" class="soft">Time of ovhauth ÷ time of the peer, or requests/s ÷ requests/s: dot = median, bar = quartiles. The line is the target;</text>
-<text x="10" y="38" class="soft">left of it, it is reached, whether less is better or more; on the line: within the error of the median. %s, %s, %s, %s.</text>
+<text x="10" y="20" class="soft">Time of ovhauth ÷ time of the peer, or requests/s ÷ requests/s: dot = median, bar = quartiles. The black line is the target.</text>
+<text x="10" y="38" class="soft">To the left of it the target is reached, whether less is better or more. On the line: within the error of the median.</text>
+<text x="10" y="56" class="soft">%s, %s, %s, %s.</text>
 `, height, r.Date, r.Go, r.Platform, html.EscapeString(r.Processor))
 	for _, at := range []float64{0, 0.5, 1, 1.5} {
 		class := "line"
 		if at == 1 {
 			class = "target"
 		}
-		fmt.Fprintf(&b, `<line class="%s" x1="%.1f" x2="%.1f" y1="54" y2="%d"/>`, class, x(at), x(at), height-32)
+		fmt.Fprintf(&b, `<line class="%s" x1="%.1f" x2="%.1f" y1="72" y2="%d"/>`, class, x(at), x(at), height-32)
 		fmt.Fprintf(&b, `<text class="soft" x="%.1f" y="%d" text-anchor="middle">%g × target</text>`+"\n", x(at), height-14, at)
 	}
 	for i, row := range shown {
-		y := 66 + lineHeight*i
+		y := 84 + lineHeight*i
 		class := map[string]string{"holds": "holds", "misses": "misses", "on the line": "even"}[row.Verdict()]
 		from, to := x(share(row, row.Q1)), x(share(row, row.Q3))
 		fmt.Fprintf(&b, `<text x="10" y="%d">%s <tspan class="soft">/ %s</tspan></text>`,

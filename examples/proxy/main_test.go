@@ -347,7 +347,7 @@ func TestErrors(t *testing.T) {
 		})
 	}
 	if status, message, _ := explain(fmt.Errorf("x: %w", context.Canceled)); status != 499 || message != "the client has left" {
-		t.Errorf("a client that leaves: %d, %s", status, message)
+		t.Errorf("a client that leaves: %d, %s; want 499", status, message)
 	}
 }
 
@@ -364,6 +364,10 @@ func TestSendsAgain(t *testing.T) {
 		{"GET", ovhtest.Fault{Status: 503}, 200, 2},
 		{"POST", ovhtest.Fault{Status: 503}, 503, 1},
 		{"POST", ovhtest.Fault{Cut: ovhtest.CutAfterExecution}, 502, 1},
+		{"PUT", ovhtest.Fault{Status: 503}, 200, 2},
+		{"DELETE", ovhtest.Fault{Status: 503}, 200, 2},
+		{"PUT", ovhtest.Fault{Cut: ovhtest.CutAfterExecution}, 200, 2},
+		{"POST", ovhtest.Fault{Status: 429, Header: http.Header{"Retry-After": {"0"}}}, 200, 2},
 	} {
 		f.api.Forget()
 		f.api.Inject(test.fault)
@@ -454,6 +458,27 @@ func TestShutsDownCleanly(t *testing.T) {
 	}
 }
 
+// A request that does not end is cut off after ten seconds, which is an error.
+func TestShutdownDoesNotWaitForever(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		defer client.Close()
+		ctx, interrupt := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() {
+			served <- serve(ctx, &oneConn{Conn: server, given: make(chan struct{})}, nil, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				interrupt()
+				<-r.Context().Done()
+			}), log.New(io.Discard, "", 0))
+		}()
+		began := time.Now()
+		io.WriteString(client, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		if err := <-served; !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 10*time.Second {
+			t.Errorf("got %v after %s, want an error after ten seconds", err, time.Since(began))
+		}
+	})
+}
+
 // oneConn is a listener of one connection.
 type oneConn struct {
 	net.Conn
@@ -495,7 +520,11 @@ func TestTimeouts(t *testing.T) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the body: %w", err)
 		}
-		time.Sleep(time.Hour) // longer than any timeout: reading is over
+		select { // for longer than any timeout: reading is over
+		case <-time.After(time.Hour):
+		case <-req.Context().Done():
+			return nil, req.Context().Err()
+		}
 		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body)), Request: req}, nil
 	}), log.New(io.Discard, "", 0))
 	for _, test := range []struct {
@@ -559,7 +588,7 @@ func runProxy(t *testing.T, args ...string) running {
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
-			t.Errorf("run: %v", err)
+			t.Errorf("run: %v, want no error", err)
 		}
 	})
 	listening := regexp.MustCompile(`curl (https?://[0-9.:]+)/me`)
@@ -626,7 +655,7 @@ func TestRunWithTLS(t *testing.T) {
 		}}
 		resp, err := (&http.Client{Transport: base}).Get("https://" + host + "/me")
 		if err != nil {
-			t.Errorf("%s: %v", host, err)
+			t.Errorf("%s: %v, want 200", host, err)
 			continue
 		}
 		resp.Body.Close()

@@ -176,7 +176,7 @@ const bodyTimeout = 30 * time.Second
 
 var errStalled = errors.New("the request body stood still for 30 seconds")
 
-// patient is a request body whose client gets bodyTimeout for each part of it.
+// patient is a request body whose client gets bodyTimeout for each part of it. net/http lifts the last deadline at the end.
 type patient struct {
 	io.ReadCloser
 	connection *http.ResponseController
@@ -187,9 +187,6 @@ func (p *patient) Read(b []byte) (int, error) {
 	n, err := p.ReadCloser.Read(b)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, errStalled
-	}
-	if err != nil {
-		p.connection.SetReadDeadline(time.Time{}) // the server reads on, to hear of a client that leaves
 	}
 	return n, err
 }

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"io"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,32 +23,22 @@ type lesson struct {
 	took, ideal         time.Duration
 }
 
-// patient sends a request when it is its turn, and again after each 429.
-type patient struct {
-	limiter *redislimit.Limiter
-	base    http.RoundTripper
-	told    atomic.Bool
-	note    func(avoidable bool)
+// network takes its time, and counts the 429s of one pod.
+type network struct {
+	base http.RoundTripper
+	told atomic.Bool
+	note func(avoidable bool)
 }
 
-func (p *patient) RoundTrip(req *http.Request) (*http.Response, error) {
-	for {
-		if err := p.limiter.Wait(req.Context()); err != nil {
-			return nil, err
-		}
-		knew := p.told.Load()
-		time.Sleep(20*time.Millisecond + rand.N(40*time.Millisecond)) // the network
-		resp, err := p.base.RoundTrip(req)
-		if err != nil || resp.StatusCode != http.StatusTooManyRequests {
-			return resp, err
-		}
-		p.told.Store(true)
-		p.note(knew)
-		io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
-		p.limiter.Throttled(req.Context(), time.Duration(seconds)*time.Second)
+func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
+	knew := n.told.Load()
+	time.Sleep(20*time.Millisecond + rand.N(40*time.Millisecond))
+	resp, err := n.base.RoundTrip(req)
+	if err == nil && resp.StatusCode == http.StatusTooManyRequests {
+		n.told.Store(true)
+		n.note(knew)
 	}
+	return resp, err
 }
 
 func learn(server *redisServer, window time.Duration, calls int, retryAfter string) lesson {
@@ -70,17 +58,17 @@ func learn(server *redisServer, window time.Duration, calls int, retryAfter stri
 	for range learners {
 		rdb := server.pod(near, &trips)
 		defer rdb.Close()
-		client := &http.Client{Transport: &patient{
-			limiter: &redislimit.Limiter{Redis: rdb, Key: "unknown " + retryAfter},
-			base:    &ovhauth.Transport{Endpoint: api.Endpoint(), Credentials: api.Credentials()},
-			note: func(avoidable bool) {
-				mu.Lock()
-				defer mu.Unlock()
-				l.rejected++
-				if avoidable {
-					l.avoidable++
-				}
-			},
+		note := func(avoidable bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			l.rejected++
+			if avoidable {
+				l.avoidable++
+			}
+		}
+		client := &http.Client{Transport: &ovhauth.RetryTransport{
+			Limiter: &redislimit.Limiter{Redis: rdb, Key: "unknown " + retryAfter},
+			Base:    &network{base: &ovhauth.Transport{Endpoint: api.Endpoint(), Credentials: api.Credentials()}, note: note},
 		}}
 		for range learnerGoroutines {
 			wg.Go(func() {

@@ -1,8 +1,8 @@
 // Fleet measures a redislimit.Limiter: many pods, some of them farther from Redis, take their turns from one quota in a real
 // redis-server, which it starts on a socket of its own; then a fleet that knows no quota learns one from an API on loopback.
 //
-//	go run ./fleet            # some five minutes; ends with two tables, and writes fleet.svg
-//	go run ./fleet -window 1m # learns 60 requests a minute instead of 60 in 6 s: some twenty minutes
+//	go run ./fleet            # some twenty minutes, as it learns 60 requests a minute; ends with two tables, and writes fleet.svg
+//	go run ./fleet -window 6s # four minutes, as it learns 60 in 6 s, which the waits of seconds fit less well
 //
 // Pods are goroutines with clients of their own. A pod's distance is what every one of its commands waits for before it is sent,
 // on top of what the socket takes.
@@ -39,7 +39,7 @@ var settings = []setting{
 
 func main() {
 	seconds := flag.Int("seconds", 20, "that each setting is measured for")
-	window := flag.Duration("window", 6*time.Second, "of the quota of 60 that is learned")
+	window := flag.Duration("window", time.Minute, "of the quota of 60 that is learned")
 	calls := flag.Int("calls", 1000, "that are made meanwhile; 0 for not at all")
 	picture := flag.String("svg", "fleet.svg", "the file that the picture is written to")
 	flag.Parse()
@@ -77,24 +77,26 @@ func run(seconds int, window time.Duration, calls int, picture string) error {
 }
 
 func printTables(results []result, lessons []lesson) {
-	fmt.Println("| pods × goroutines | limit | far pods | turns | of the limit | most in any second, as the pods see it | far pods' share | round trips a turn | Redis CPU a turn |")
+	fmt.Println("| pods × goroutines | limit | far pods | turns | of the limit | most in any second, as the pods see it | far pods' share |" +
+		" round trips a turn | Redis CPU a turn |")
 	fmt.Println("|---|---|---|---|---|---|---|---|---|")
 	for _, r := range results {
 		far, share := "none", "–"
 		if r.far > 0 {
 			far, share = fmt.Sprintf("%d by %s", r.far, r.distance), fmt.Sprintf("%.0f %%", 100*r.share)
 		}
-		fmt.Printf("| %d × %d | %d/s | %s | %d | %.0f %% | %d | %s | %.2f | %s |\n", r.pods, r.goroutines, r.requests, far, r.turns, 100*r.used,
-			r.most, share, r.trips, r.cpu.Round(time.Microsecond))
+		fmt.Printf("| %d × %d | %d/s | %s | %d | %.0f %% | %d | %s | %.2f | %s |\n",
+			r.pods, r.goroutines, r.requests, far, r.turns, 100*r.used, r.most, share, r.trips, r.cpu.Round(time.Microsecond))
 	}
 	if len(lessons) == 0 {
 		return
 	}
-	fmt.Println("\n| pods × goroutines | unknown quota | Retry-After | calls | failed | 429s | avoidable 429s per success | time ÷ ideal |")
+	fmt.Println("\n| pods × goroutines | unknown quota | Retry-After | calls | failed | 429s | avoidable 429s per success |" +
+		" time ÷ ideal |")
 	fmt.Println("|---|---|---|---|---|---|---|---|")
 	for _, l := range lessons {
-		fmt.Printf("| %d × %d | 60 in %s, sliding | %s | %d | %d | %d | %.3f | %.2f |\n", learners, learnerGoroutines, l.window, cmp.Or(l.retryAfter, "none"), l.calls,
-			l.failed, l.rejected, float64(l.avoidable)/float64(l.calls-l.failed), l.took.Seconds()/l.ideal.Seconds())
+		fmt.Printf("| %d × %d | 60 in %s, sliding | %s | %d | %d | %d | %.3f | %.2f |\n",
+			learners, learnerGoroutines, l.window, cmp.Or(l.retryAfter, "none"), l.calls, l.failed, l.rejected, float64(l.avoidable)/float64(l.calls-l.failed), l.took.Seconds()/l.ideal.Seconds())
 	}
 }
 
