@@ -111,7 +111,7 @@ func (p *pace) turnsAway(w *waiter, now time.Time, wait time.Duration) string {
 		return ReasonDeadline
 	case p.state != held:
 		return ""
-	case p.until.Sub(now) > patience:
+	case p.back.Sub(now) >= patience: // without the jitter: it is a second less than Retry-After
 		return ReasonRetryAfter
 	case !p.last.IsZero() && now.Sub(p.last) > deadAfter:
 		return ReasonNothingGranted
@@ -256,6 +256,7 @@ func (p *pace) throttled(now time.Time, lesson int, after time.Duration) {
 	}
 	p.state = held
 	p.back = now
+	after = min(after, 1<<62) // so that the jitter cannot overflow
 	first := firstHold
 	if p.rate > 0 {
 		first = min(max(every(p.rate), 100*time.Millisecond), 15*time.Second)
