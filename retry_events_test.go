@@ -149,17 +149,17 @@ func TestEventTable(t *testing.T) {
 			if resp, err := rt.RoundTrip(req); err == nil {
 				resp.Body.Close()
 			}
-			want := ""
+			var want strings.Builder
 			for line := range strings.SplitSeq(test.want, "\n") {
 				if line != "" {
-					want += "level=DEBUG " + line + "\n"
+					want.WriteString("level=DEBUG " + line + "\n")
 				}
 			}
-			if lines.String() != want {
-				t.Errorf("logged\n%swant\n%s", &lines, want)
+			if lines.String() != want.String() {
+				t.Errorf("logged\n%swant\n%s", &lines, want.String())
 			}
 			words := seen.words()
-			if len(words) != strings.Count(want, "\n") {
+			if len(words) != strings.Count(want.String(), "\n") {
 				t.Errorf("OnEvent was told %q, want as many as there are lines", words)
 			}
 			if len(words) > 0 && !strings.HasSuffix(words[len(words)-1], ": "+test.reason) {

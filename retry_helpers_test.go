@@ -137,7 +137,7 @@ func replyText(code int, body string, header ...string) *http.Response {
 
 // respond is reply for a Base that is not scripted.
 func respond(code int, header ...string) *http.Response {
-	return answer(code, fmt.Sprint("response ", code), header...)
+	return response(code, fmt.Sprint("response ", code), header...)
 }
 
 // result is what a caller got, in words: "200", or the error.
