@@ -136,6 +136,17 @@ func (p *pace) wait(ctx context.Context, w *waiter) error {
 	return ctx.Err()
 }
 
+// turnedAwayFor returns the reason for which w was turned away, "" if it waits or may be sent. Another's 429 may turn it away at any
+// time: without the lock, w.away means something only when w.left is closed.
+func (w *waiter) turnedAwayFor() string {
+	select {
+	case <-w.left:
+		return w.away
+	default:
+		return ""
+	}
+}
+
 // report tells the pace what came of a request that was sent under lesson.
 func (p *pace) report(lesson int, came outcome, after time.Duration) {
 	p.mu.Lock()

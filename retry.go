@@ -271,7 +271,7 @@ func (c *retryCall) waitForTurn(p *pace) (lesson int, ok bool) {
 	if c.turn = nil; w == nil {
 		deadline, _ := ctx.Deadline()
 		var wait time.Duration
-		if w, wait = p.join(deadline, c.attempts > 0); w.awayYet() == "" && wait > 0 {
+		if w, wait = p.join(deadline, c.attempts > 0); w.turnedAwayFor() == "" && wait > 0 {
 			c.tell(Event{Kind: EventHeld, Attempt: c.attempts + 1, Wait: wait, Reason: ReasonQueue})
 		}
 	}
@@ -284,16 +284,6 @@ func (c *retryCall) waitForTurn(p *pace) (lesson int, ok bool) {
 		return 0, false
 	}
 	return w.lesson, true
-}
-
-// awayYet returns why w was turned away, "" if it was not, or not yet: what a waiter is told may be read when it has left the queue.
-func (w *waiter) awayYet() string {
-	select {
-	case <-w.left:
-		return w.away
-	default:
-		return ""
-	}
 }
 
 // turnedAway says why a request is not sent, and how long it would have to wait.
@@ -412,8 +402,8 @@ func (c *retryCall) queue() bool {
 	var wait time.Duration
 	if p := c.pace(); p != nil {
 		deadline, _ := ctx.Deadline()
-		if c.turn, wait = p.join(deadline, true); c.turn.awayYet() != "" {
-			c.gaveUp(c.turn.away)
+		if c.turn, wait = p.join(deadline, true); c.turn.turnedAwayFor() != "" {
+			c.gaveUp(c.turn.turnedAwayFor())
 			return false
 		}
 	}
