@@ -577,8 +577,8 @@ func failsTheSameWay(err error) bool {
 
 // untypedFailure matches the errors of net/http that have no type. A proxy's rejection of CONNECT is its reason phrase alone.
 var untypedFailure = regexp.MustCompile(`unsupported protocol scheme|no Host in request URL|invalid (?:header field|method|trailer)|` +
-	`certificate is not trusted|stopped after \d+ redirects|malformed (?:HTTP|MIME)|response headers exceeded|Content-Length|` +
-	`content length|request header list larger|^(?i:.*proxy.*authentication.*required|forbidden)$`)
+	`certificate is not trusted|stopped after \d+ redirects|malformed (?:HTTP|MIME)|response headers exceeded|Content-?Length|` +
+	`content length|transfer encoding|header list larger|connection error: (?:PROTOCOL|COMPRESSION)_ERROR|^(?i:.*proxy.*authentication.*required|forbidden)$`)
 
 // connWatch sees whether one attempt got a connection, and whether a Transport below could not read the body that it is to sign.
 // Its hooks may run late: each attempt has a new one.
@@ -730,9 +730,9 @@ func CheckRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 		return judge(ctx, nil, err, isDial(err), false).again(harmless), nil
 	}
 	v, req := judge(ctx, resp, nil, false, false), resp.Request
-	for req != nil && req.Response != nil { // what would be sent again is the first request, and that had a response
+	for req != nil && req.Response != nil { // what would be sent again is the first request, and that was executed
 		req = req.Response.Request
-		if v == unexecuted {
+		if v == unexecuted || v == throttled {
 			v = doubtful
 		}
 	}

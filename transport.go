@@ -441,8 +441,11 @@ func (c *call) retrieve() (Credentials, error) {
 
 // replay takes over the request's body. One that need not be read twice is sent as it is.
 func (c *call) replay(keys Credentials) replay {
+	if !hasBody(c.req) || c.need == nothing {
+		return replay{own: c.req.Body}
+	}
 	signed := c.need == everything && strings.TrimSpace(keys.AccessToken) == ""
-	if _, replaceable := c.credentials.(invalidator); signed || replaceable && c.need != nothing {
+	if _, replaceable := c.credentials.(invalidator); signed || replaceable {
 		return newReplay(c.req, maxKept)
 	}
 	return replay{own: c.req.Body}
@@ -582,8 +585,11 @@ func (c *call) send(a attempt) (*http.Response, error) {
 // noteRedirect prepares the response to a URL without a host for being followed: http.Client would resolve Location against that
 // URL, and the redirect would not show where it came from.
 func (c *call) noteRedirect(resp *http.Response) {
+	if c.url == c.req.URL {
+		return
+	}
 	location := resp.Header.Get("Location")
-	if c.url == c.req.URL || location == "" {
+	if location == "" {
 		return
 	}
 	if u, err := c.url.Parse(location); err == nil {
@@ -598,12 +604,15 @@ func (c *call) noteRedirect(resp *http.Response) {
 // repair looks at the response to an attempt. If that was rejected because of its time, it corrects the clock; because of its keys
 // or token, it asks the provider for others. It reports whether to send the request once more, and with what.
 func (c *call) repair(a attempt, resp *http.Response) (keys Credentials, again bool) {
+	if resp.StatusCode < 400 {
+		return keys, false
+	}
 	clock, correctable := c.clock.(corrector)
 	correctable = correctable && !a.signedAt.IsZero()
 	provider, replaceable := c.credentials.(invalidator)
 	replaceable = replaceable && c.need != nothing && a.number == 1
 	bearer := a.request.Header["Authorization"] != nil
-	if bearer && resp.StatusCode != http.StatusUnauthorized || resp.StatusCode < 400 || !correctable && !replaceable {
+	if bearer && resp.StatusCode != http.StatusUnauthorized || !correctable && !replaceable {
 		return keys, false
 	}
 	// What stays unread would keep its connection, which the requests below may have to wait for.
