@@ -506,7 +506,7 @@ func TestRepairClockOfOnesOwn(t *testing.T) {
 		if resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 200 {
 			t.Errorf("got %v, %v", resp, err)
 		}
-		if !strings.Contains(log.String(), `msg="ovhauth: clock corrected" method=GET path=/me attempt=1 wait=1h0m0s reason="query time out"`) {
+		if !strings.Contains(log.String(), `msg="ovhauth: clock corrected" method=GET path=/me attempt=1 status=400 wait=1h0m0s reason="query time out"`) {
 			t.Errorf("log: %s", log.String())
 		}
 	})

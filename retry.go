@@ -614,8 +614,7 @@ func (w *connWatch) unsent() bool { return w != nil && w.asked.Load() && !w.got.
 type hosts struct {
 	all atomic.Pointer[map[string]*host] // replaced, never changed; nil at first, and then there is nothing to look up
 
-	adding sync.Mutex // guards what follows, and replacing all
-	swept  time.Time
+	adding sync.Mutex // held while all is replaced
 }
 
 // host is what is known of one.
