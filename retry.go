@@ -108,6 +108,8 @@ const (
 	defaultMaxWait    = 30 * time.Second
 
 	maxReplay = 1 << 20 // bytes of a body without GetBody that are kept
+
+	heldByLimiter = 10 * time.Millisecond // a shorter wait in a Limiter is not worth an event
 )
 
 func (t *RetryTransport) maxRetries() int        { return max(0, cmp.Or(t.MaxRetries, defaultMaxRetries)) }
@@ -240,12 +242,16 @@ func (c *retryCall) admit() (lesson int, ok bool) {
 		if c.t.Limiter == nil {
 			return lesson, true
 		}
+		began := time.Now()
 		if err := c.t.Limiter.Wait(ctx); err != nil {
 			if p != nil {
 				p.report(lesson, lost, 0)
 			}
 			c.stop(ReasonLimiter, limiterError(ctx, err))
 			return 0, false
+		}
+		if took := time.Since(began); took >= heldByLimiter {
+			c.tell(Event{Kind: EventHeld, Attempt: c.attempts + 1, Wait: took, Reason: ReasonLimiter})
 		}
 		if now := c.pace(); now == nil || now.isCurrent(lesson) {
 			return lesson, true
