@@ -201,8 +201,8 @@ func TestTurnOfCancelledWaiterGoesToTheNext(t *testing.T) {
 			var p pace
 			p.report(0, limited, 0)
 			ctx, cancel := context.WithCancel(t.Context())
-			first, _ := p.join(time.Time{}, false)
-			second, _ := p.join(time.Time{}, false)
+			first, _, _ := p.join(time.Time{}, false)
+			second, _, _ := p.join(time.Time{}, false)
 			<-first.left
 			cancel()
 			if err := p.wait(ctx, first); err == nil {

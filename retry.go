@@ -277,7 +277,8 @@ func (c *retryCall) waitForTurn(p *pace) (lesson int, ok bool) {
 	if c.turn = nil; w == nil {
 		deadline, _ := ctx.Deadline()
 		var wait time.Duration
-		if w, wait = p.join(deadline, c.attempts > 0); w.turnedAwayFor() == "" && wait > 0 {
+		var joined bool
+		if w, wait, joined = p.join(deadline, c.attempts > 0); joined && wait > 0 {
 			c.tell(Event{Kind: EventHeld, Attempt: c.attempts + 1, Wait: wait, Reason: ReasonQueue})
 		}
 	}
@@ -408,8 +409,9 @@ func (c *retryCall) queue() bool {
 	var wait time.Duration
 	if p := c.pace(); p != nil {
 		deadline, _ := ctx.Deadline()
-		if c.turn, wait = p.join(deadline, true); c.turn.turnedAwayFor() != "" {
-			c.gaveUp(c.turn.turnedAwayFor())
+		var joined bool
+		if c.turn, wait, joined = p.join(deadline, true); !joined {
+			c.gaveUp(c.turn.away)
 			return false
 		}
 	}
@@ -631,7 +633,7 @@ type host struct {
 }
 
 // forgetAfter is how long what is known of a host that nobody asks is kept.
-const forgetAfter = 10 * time.Minute
+const forgetAfter = 30 * time.Minute
 
 // none reports whether there was no retry and no 429 yet.
 func (h *hosts) none() bool { return h.all.Load() == nil }
