@@ -123,7 +123,9 @@ func (p *pace) turnsAway(w *waiter, now time.Time, wait time.Duration) string {
 func (p *pace) wait(ctx context.Context, w *waiter) error {
 	select {
 	case <-w.left:
-		return nil
+		if ctx.Err() == nil {
+			return nil
+		}
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
