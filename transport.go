@@ -560,7 +560,6 @@ func (c *call) sign(a *attempt, keys *Credentials, body replay) (timestamp, sign
 		return timestamp, signature, nil
 	}
 	s := newSigner(c.ctx)
-	defer s.free()
 	s.writeHead(keys, method, c.url.Scheme, "://", c.hostHeader, c.target)
 	if err := s.writeBody(a.request.Body, body); err != nil {
 		bodyFailed(c.ctx)
@@ -570,6 +569,7 @@ func (c *call) sign(a *attempt, keys *Credentials, body replay) (timestamp, sign
 		return "", "", err
 	}
 	timestamp, signature = s.finish(a.signedAt)
+	s.free()
 	return timestamp, signature, nil
 }
 
