@@ -216,8 +216,10 @@ var (
 )
 
 const (
-	between = `<[^>]*>|&(?:quot|nbsp|gt|#0*34|#0*39|#0*62);|%3a|%3d|[:=>'"\[\]({\\]` // a name and its value
-	value   = `[^\s"'<>&,;\])}\\]+`
+	// between is what stands between a name and its value, also where a language prints a list or a map. The longer forms come first.
+	between = `<[^>]*>|&(?:quot|nbsp|gt|#0*(?:3[249]|58|6[12])|#x0*(?:2[027]|3[ade]));|%3a|%3d|['"]value['"]|['"],|[bu]['"]|` +
+		`(?:string|array)\(\d+\)|string\{|\[\d+\]|[:=>|'"\[\]({\\]`
+	value = `[^\s"'<>&,;\])}\\]+`
 )
 
 // withoutKeys cuts what looks like a key, a signature or a token out of s.
