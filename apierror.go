@@ -51,8 +51,8 @@ type APIError struct {
 	QueryID    string            // X-Ovh-Queryid: what OVHcloud's support asks for
 	RetryAfter time.Duration     // what Retry-After asks for, in seconds or as a date; 0 for nothing
 
-	isText    bool   // the response was not JSON: its words are nobody's message
-	wrongHost string // what happened to a request that was not for the endpoint
+	isText   bool   // the response was not JSON: its words are nobody's message
+	unsigned string // why the request was not signed, if that is not what its caller has asked for
 }
 
 type meaning struct {
@@ -110,8 +110,8 @@ func (e *APIError) Error() string {
 
 // meaning says in plain words what the response can mean, "" if that is not known.
 func (e *APIError) meaning(call string) string {
-	if e.wrongHost != "" {
-		return e.wrongHost
+	if e.unsigned != "" {
+		return e.unsigned
 	}
 	for _, m := range meanings {
 		if m.matches(e) {
@@ -164,9 +164,8 @@ func newAPIError(resp *http.Response, body []byte) *APIError {
 			e.Path = req.URL.EscapedPath() // the query may hold what is nobody else's business
 		}
 	}
-	if n := noteOf(resp); n != nil && n.endpoint != "" {
-		e.wrongHost = fmt.Sprintf("it went out unsigned, since its host %s is not that of the Transport's endpoint, %s; "+
-			"write the path alone, or make a Transport for that endpoint", resp.Request.URL.Host, n.endpoint)
+	if n := noteOf(resp); n != nil {
+		e.unsigned = n.unsigned
 	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(body, &fields) != nil {
@@ -217,8 +216,10 @@ var (
 )
 
 const (
-	between = `<[^>]*>|&(?:quot|nbsp|gt|#0*34|#0*39|#0*62);|%3a|%3d|[:=>'"\[\]({\\]` // a name and its value
-	value   = `[^\s"'<>&,;\])}\\]+`
+	// between is what stands between a name and its value, also where a language prints a list or a map. The longer forms come first.
+	between = `<[^>]*>|&(?:quot|nbsp|gt|#0*(?:3[249]|58|6[12])|#x0*(?:2[027]|3[ade]));|%3a|%3d|['"]value['"]|['"],|[bu]['"]|` +
+		`(?:string|array)\(\d+\)|string\{|\[\d+\]|[:=>|'"\[\]({\\]`
+	value = `[^\s"'<>&,;\])}\\]+`
 )
 
 // withoutKeys cuts what looks like a key, a signature or a token out of s.
@@ -341,7 +342,7 @@ func (p *peekedBody) Close() error { return p.source.Close() }
 // note is what a Transport knows about the response to a request, and the request does not show.
 type note struct {
 	url      *url.URL // what was asked for, absolute; of a redirect
-	endpoint string   // the host that would have been signed for; of a 401 to a request that went elsewhere
+	unsigned string   // why it was not signed, of a 401 to a request that was not for the endpoint
 }
 
 // notes are kept by the caller's request, as that is what remains when a redirect is followed: resp.Request must stay the caller's

@@ -186,16 +186,17 @@ func (k *keptBody) readWhole(req *http.Request) error {
 		return &permanentError{ErrBodyTooLarge}
 	}
 	reader, ctx := k.open(), req.Context()
-	defer reader.Close()
-	defer context.AfterFunc(ctx, k.closeSource)()
-	n, err := io.CopyN(io.Discard, contextReader{ctx, reader}, k.limit+1)
-	switch {
-	case n > k.limit:
-		return &permanentError{ErrBodyTooLarge}
-	case err == io.EOF:
-		return nil
-	}
-	return err
+	return untilDone(ctx, k.closeSource, func() error {
+		defer reader.Close()
+		n, err := io.CopyN(io.Discard, contextReader{ctx, reader}, k.limit+1)
+		switch {
+		case n > k.limit:
+			return &permanentError{ErrBodyTooLarge}
+		case err == io.EOF:
+			return nil
+		}
+		return err
+	})
 }
 
 // Close does not wait for a Read under way.
@@ -235,12 +236,42 @@ func writeInMemory(w io.Writer, body io.Reader) (inMemory bool, err error) {
 	return true, err
 }
 
-// readAndClose lets read have body and closes it: when read is done, or when ctx ends, so that a reader that waits lets go.
+// readAndClose lets read have body and closes it: when read is done, or when ctx ends, so that a reader that waits lets go. It does
+// not wait for one that does not; read may go on then.
 func readAndClose(ctx context.Context, body io.ReadCloser, read func(io.Reader) error) error {
 	closeOnce := sync.OnceFunc(func() { body.Close() })
-	defer closeOnce()
-	defer context.AfterFunc(ctx, closeOnce)()
-	return read(contextReader{ctx, body})
+	return untilDone(ctx, closeOnce, func() error {
+		defer closeOnce()
+		return read(contextReader{ctx, body})
+	})
+}
+
+// untilDone returns what read returns, or the context's error once it has ended and stop was called: Close does not end every Read,
+// such as one of a terminal, or of a bufio.Reader in a NopCloser. net/http leaves such a Read behind, too. A panic goes on here.
+func untilDone(ctx context.Context, stop func(), read func() error) error {
+	type result struct {
+		err   error
+		panic any
+	}
+	done := make(chan result, 1)
+	go func() {
+		r := result{err: io.ErrUnexpectedEOF} // if read ends by runtime.Goexit
+		defer func() {
+			r.panic = recover()
+			done <- r
+		}()
+		r.err = read()
+	}()
+	select {
+	case r := <-done:
+		if r.panic != nil {
+			panic(r.panic)
+		}
+		return r.err
+	case <-ctx.Done():
+		stop()
+		return ctx.Err()
+	}
 }
 
 // contextReader is a Reader that ends with its context, even if the one below goes on for ever.

@@ -121,7 +121,9 @@ func (p *pace) join(deadline time.Time, again bool) (w *waiter, wait time.Durati
 func (p *pace) wait(ctx context.Context, w *waiter) error {
 	select {
 	case <-w.left:
-		return nil
+		if ctx.Err() == nil {
+			return nil
+		}
 	case <-ctx.Done():
 	}
 	p.mu.Lock()

@@ -194,6 +194,37 @@ func TestCancelledWaitersCostNothing(t *testing.T) {
 	})
 }
 
+// Between joining the queue and waiting in it, the response is put aside and the event told.
+func TestCallThatEndsBeforeItWaitsLeavesTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		rt := &RetryTransport{Base: newQuotaAPI(then429("1", ok)), OnEvent: func(_ context.Context, e Event) {
+			if e.Kind == EventThrottled {
+				cancel()
+			}
+		}}
+		if got := ask(ctx, rt, "rejected"); !errors.Is(got.err, context.Canceled) {
+			t.Fatalf("got status %d, error %v; want %v", got.code, got.err, context.Canceled)
+		}
+		next := ask(t.Context(), rt, "next")
+		wantCode(t, next, 200)
+		wantBetween(t, "the next call waits", next.took, time.Second, 2*time.Second)
+	})
+}
+
+// A call whose context has ended is not sent, also if its turn has come by then.
+func TestTurnThatComesTooLateIsNotTaken(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := new(pace)
+	for range 50 { // a select of two that are ready takes either
+		w, _ := p.join(time.Time{}, false)
+		if err := p.wait(ctx, w); err != context.Canceled {
+			t.Fatalf("got %v, want %v", err, context.Canceled)
+		}
+	}
+}
+
 // One that is cancelled at the instant of its turn leaves it to the next.
 func TestTurnOfCancelledWaiterGoesToTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

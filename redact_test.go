@@ -32,6 +32,14 @@ func TestErrorsDoNotRepeatKeys(t *testing.T) {
 		{"PHP", "Array ( [X-Ovh-Consumer] => " + ck + " [X-Ovh-Signature] => " + signature + " )"},
 		{"Python", `{'X-Ovh-Consumer': '` + ck + `', 'Authorization': 'Bearer ` + opaque + `'}`},
 		{"Go", "map[X-Ovh-Application:[" + ak + "] X-Ovh-Consumer:[" + ck + "] X-Ovh-Signature:[" + signature + "]]"},
+		{"Go, as source", fmt.Sprintf("%#v", http.Header{"X-Ovh-Consumer": {ck}, "Authorization": {"Bearer " + opaque}})},
+		{"PHP var_dump", `array(1) { ["X-Ovh-Consumer"]=> string(32) "` + ck + `" ["Authorization"]=> string(40) "Basic ` + secret + `" }`},
+		{"Python bytes", `{b'X-Ovh-Consumer': b'` + ck + `', u'X-Ovh-Application': u'` + ak + `'}`},
+		{"pairs", `[('X-Ovh-Consumer', '` + ck + `'), (b'X-Ovh-Application', b'` + ak + `'), ["Authorization", "Basic ` + secret + `"]]`},
+		{"names and values", `[{"name":"X-Ovh-Consumer","value":"` + ck + `"},{"key": "Authorization", "value": "Basic ` + secret + `"}]`},
+		{"PHP, an array of arrays", `["X-Ovh-Consumer"]=> array(1) { [0]=> string(32) "` + ck + `" }`},
+		{"a table in Markdown", `| X-Ovh-Consumer | ` + ck + ` |`},
+		{"an encoded blank", `<b>X-Ovh-Consumer:</b>&#32;` + ck + ` X-Ovh-Application:&nbsp;` + ak},
 		{"JSON", `{"class":"Server::BadGateway","message":"X-Ovh-Consumer: ` + ck + `, ` + signature + `"}`},
 		{"JSON in JSON", `{"message":"{\"X-Ovh-Consumer\": \"` + ck + `\", \"headers\": [\"` + strings.ReplaceAll(signature, "$", `\u0024`) + `\"]}"}`},
 		{"JSON details", `{"message":"no","details":{"X-Ovh-Consumer":"` + ck + `","request":"Bearer ` + opaque + `","headers":{"X-Ovh-Signature":["` + signature + `"]}}}`},
@@ -59,6 +67,7 @@ func TestErrorsDoNotRepeatKeys(t *testing.T) {
 func TestErrorsKeepTheirWords(t *testing.T) {
 	for _, words := range []string{
 		"This application key is invalid", "This credential does not exist", "Authorization required", "consumer_key is missing",
+		"the headers X-Ovh-Consumer, X-Ovh-Timestamp, X-Ovh-Signature, Authorization, or none",
 		"You must send your application key to request new credentials", "the bearer of this message", "price: 1$ or 2$",
 		"An operation is already running for this service: 6f1d4a3c-0b5e-4b43-8f57-0a8a11d0b0f2. Please retry later.",
 	} {

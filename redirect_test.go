@@ -144,6 +144,23 @@ func TestUnsignedRejectionNamesBothHosts(t *testing.T) {
 	}
 }
 
+// So is one that a stranger's redirect led back to the endpoint, whose host is the right one.
+func TestUnsignedRejectionAfterARedirectBack(t *testing.T) {
+	stranger, back := answer(302, ""), answer(302, "")
+	stranger.Header.Set("Location", "https://example.org/")
+	back.Header.Set("Location", "https://api.ovh.com/1.0/me")
+	base := &byHost{responses: map[string]*http.Response{"eu.api.ovh.com": stranger, "example.org": back,
+		"api.ovh.com": answer(401, `{"message":"You must login first"}`)}}
+	resp, err := (&http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}}).Get("/me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "it went out unsigned, since a redirect by another origin led to it; call it directly"
+	if err := ovhauth.CheckResponse(resp); err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got %v; want it to end with %q", err, want)
+	}
+}
+
 // A guest goes out with the application key alone, whichever client marks it.
 func TestGuests(t *testing.T) {
 	failing := ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) {

@@ -117,10 +117,21 @@ func TestNotesGoWithTheirRequest(t *testing.T) {
 		return n
 	}
 	before := count()
+	redirecting := &Transport{Endpoint: EU, Credentials: Credentials{AccessToken: "t"}, Base: roundTripFunc(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 302, Header: http.Header{"Location": {"/"}}, Body: http.NoBody}, nil
+	})}
+	type own struct{}
+	for range 100 {
+		var req *http.Request // in its own context, as the hooks of an httptrace may have it
+		req, _ = http.NewRequestWithContext(context.WithValue(context.Background(), own{}, &req), "GET", "/me", nil)
+		if _, err := redirecting.RoundTrip(req); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for range 100 {
 		req, _ := http.NewRequestWithContext(context.Background(), "GET", "/me", nil)
-		note{endpoint: "eu.api.ovh.com"}.keepFor(req)
-		note{endpoint: "eu.api.ovh.com"}.keepFor(req)
+		note{unsigned: "since"}.keepFor(req)
+		note{unsigned: "since"}.keepFor(req)
 	}
 	for range 100 {
 		if runtime.GC(); count() <= before+1 {

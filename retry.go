@@ -229,7 +229,7 @@ func (c *retryCall) try() {
 func (c *retryCall) admit() (lesson int, ok bool) {
 	ctx := c.req.Context()
 	for {
-		if err := ctx.Err(); err != nil { // Base need not look
+		if err := ctx.Err(); err != nil && c.turn == nil { // Base need not look; a place in a queue is given back below
 			c.stop(ReasonContextEnded, err)
 			return 0, false
 		}

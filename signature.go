@@ -50,6 +50,7 @@ func newSigner(ctx context.Context) *signer {
 	return s
 }
 
+// free lets another request have the signer. After an error of writeBody, which may still be at work, it is not called.
 func (s *signer) free() {
 	s.ctx = nil
 	signers.Put(s)
@@ -90,8 +91,8 @@ func (s *signer) writeBody(sent io.Reader, body replay) error {
 	if second == nil {
 		return nil
 	}
-	defer clear(s.buf[:]) // the next body's reader is given the same memory
 	return readAndClose(s.ctx, second, func(r io.Reader) error {
+		defer clear(s.buf[:]) // the next body's reader is given the same memory
 		_, err := io.CopyBuffer(s, r, s.buf[:])
 		return err
 	})

@@ -326,10 +326,19 @@ func (c *call) pass() (*http.Response, error) {
 		return nil, err
 	}
 	if resp.StatusCode == http.StatusUnauthorized && noteOf(resp) == nil {
-		note{endpoint: c.host}.keepFor(c.req)
+		note{unsigned: c.whyUnsigned()}.keepFor(c.req)
 	}
 	c.noteRedirect(resp)
 	return resp, nil
+}
+
+// whyUnsigned says why a foreign request was not signed, and what to do.
+func (c *call) whyUnsigned() string {
+	if c.owns(c.url) {
+		return "it went out unsigned, since a redirect by another origin led to it; call it directly"
+	}
+	return fmt.Sprintf("it went out unsigned, since its host %s is not that of the Transport's endpoint, %s; "+
+		"write the path alone, or make a Transport for that endpoint", c.url.Host, c.host)
 }
 
 // redirectOfRelative reports whether req is a redirect, and one before it had a URL without a host. http.Client compares that
@@ -551,7 +560,6 @@ func (c *call) sign(a *attempt, keys *Credentials, body replay) (timestamp, sign
 		return timestamp, signature, nil
 	}
 	s := newSigner(c.ctx)
-	defer s.free()
 	s.writeHead(keys, method, c.url.Scheme, "://", c.hostHeader, c.target)
 	if err := s.writeBody(a.request.Body, body); err != nil {
 		bodyFailed(c.ctx)
@@ -561,6 +569,7 @@ func (c *call) sign(a *attempt, keys *Credentials, body replay) (timestamp, sign
 		return "", "", err
 	}
 	timestamp, signature = s.finish(a.signedAt)
+	s.free()
 	return timestamp, signature, nil
 }
 
@@ -597,7 +606,8 @@ func (c *call) noteRedirect(resp *http.Response) {
 		resp.Header.Set("Location", u.String())
 	}
 	if resp.StatusCode/100 == 3 {
-		note{url: c.url}.keepFor(c.req)
+		asked := *c.url // which lies beside the caller's context, and that may lead to the request that the note goes with
+		note{url: &asked}.keepFor(c.req)
 	}
 }
 

@@ -703,6 +703,16 @@ func TestContext(t *testing.T) {
 			time.AfterFunc(time.Minute, cancel)
 			req.Body.(*trackedBody).Reader = readerFunc(func([]byte) (int, error) { time.Sleep(time.Second); return 0, nil })
 		}, 0},
+		{"while the body hangs, whoever closes it", func(cancel func(), _ *ovhauth.Transport, req *http.Request) {
+			req.Body.(*trackedBody).Reader = readerFunc(func([]byte) (int, error) { time.Sleep(time.Hour); return 0, io.EOF })
+			time.AfterFunc(time.Minute, cancel)
+		}, 0},
+		{"while a second reader hangs, whoever closes it", func(cancel func(), _ *ovhauth.Transport, req *http.Request) {
+			req.GetBody = func() (io.ReadCloser, error) {
+				time.AfterFunc(time.Minute, cancel)
+				return io.NopCloser(readerFunc(func([]byte) (int, error) { time.Sleep(time.Hour); return 0, io.EOF })), nil
+			}
+		}, 0},
 		{"while a second reader that writes itself out is hashed", func(cancel func(), _ *ovhauth.Transport, req *http.Request) {
 			req.GetBody = func() (io.ReadCloser, error) {
 				time.AfterFunc(time.Minute, cancel)
@@ -739,7 +749,12 @@ func TestContext(t *testing.T) {
 				req := newRequest(t, "POST", "/me", nil).WithContext(ctx)
 				req.Body = body
 				test.run(cancel, transport, req)
+				began := time.Now()
 				resp, err := transport.RoundTrip(req)
+				if took := time.Since(began); took > time.Minute {
+					t.Errorf("it took %s; want it to end when the context does, after a minute at most", took)
+				}
+				time.Sleep(2 * time.Hour) // a Read that Close does not end is left behind until it ends by itself
 				if resp != nil || err != context.Canceled {
 					t.Errorf("got %v, %v", resp, err)
 				}
