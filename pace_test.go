@@ -218,7 +218,7 @@ func TestTurnThatComesTooLateIsNotTaken(t *testing.T) {
 	cancel()
 	p := new(pace)
 	for range 50 { // a select of two that are ready takes either
-		w, _ := p.join(time.Time{}, false)
+		w, _, _ := p.join(time.Time{}, false)
 		if err := p.wait(ctx, w); err != context.Canceled {
 			t.Fatalf("got %v, want %v", err, context.Canceled)
 		}

@@ -146,11 +146,11 @@ func TestUnsignedRejectionNamesBothHosts(t *testing.T) {
 
 // So is one that a stranger's redirect led back to the endpoint, whose host is the right one.
 func TestUnsignedRejectionAfterARedirectBack(t *testing.T) {
-	stranger, back := answer(302, ""), answer(302, "")
+	stranger, back := response(302, ""), response(302, "")
 	stranger.Header.Set("Location", "https://example.org/")
 	back.Header.Set("Location", "https://api.ovh.com/1.0/me")
 	base := &byHost{responses: map[string]*http.Response{"eu.api.ovh.com": stranger, "example.org": back,
-		"api.ovh.com": answer(401, `{"message":"You must login first"}`)}}
+		"api.ovh.com": response(401, `{"message":"You must login first"}`)}}
 	resp, err := (&http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}}).Get("/me")
 	if err != nil {
 		t.Fatal(err)
