@@ -271,7 +271,11 @@ func (c *retryCall) waitForTurn(p *pace) (lesson int, ok bool) {
 	if c.turn = nil; w == nil {
 		deadline, _ := ctx.Deadline()
 		var wait time.Duration
-		if w, wait = p.join(deadline, c.attempts > 0); w.away == "" && wait > 0 {
+		var joined bool
+		if w, wait, joined = p.join(deadline, c.attempts > 0); !joined {
+			c.stop(w.away, c.turnedAway(w))
+			return 0, false
+		} else if wait > 0 {
 			c.tell(Event{Kind: EventHeld, Attempt: c.attempts + 1, Wait: wait, Reason: ReasonQueue})
 		}
 	}
@@ -402,10 +406,11 @@ func (c *retryCall) queue() bool {
 	var wait time.Duration
 	if p := c.pace(); p != nil {
 		deadline, _ := ctx.Deadline()
-		if c.turn, wait = p.join(deadline, true); c.turn.away != "" {
-			c.gaveUp(c.turn.away)
-			return false
+		w, expected, joined := p.join(deadline, true)
+		if !joined {
+			return c.gaveUp(w.away)
 		}
+		c.turn, wait = w, expected
 	}
 	c.tell(Event{Kind: EventThrottled, Attempt: c.attempts, StatusCode: http.StatusTooManyRequests, Wait: wait, Reason: ReasonRateLimit})
 	c.keep(wait)
@@ -626,7 +631,7 @@ type host struct {
 }
 
 // forgetAfter is how long what is known of a host that nobody asks is kept.
-const forgetAfter = 10 * time.Minute
+const forgetAfter = 30 * time.Minute
 
 // none reports whether there was no retry and no 429 yet.
 func (h *hosts) none() bool { return h.all.Load() == nil }
