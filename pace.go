@@ -277,7 +277,7 @@ func (p *pace) reject(now time.Time, lesson int, after time.Duration) {
 		most = starvingHold
 	}
 	hold = max(min(hold<<min(p.probes, 10), most), min(after, 24*time.Hour)) // Retry-After may be centuries, and overflow
-	hold += rand.N(hold / 10)                  // processes that were rejected together come back apart
+	hold += rand.N(hold / 10)                                                // processes that were rejected together come back apart
 	p.state, p.until, p.probed = held, now.Add(hold), time.Time{}
 	p.unsure = now.Add(max(0, after-time.Second)) // Retry-After is rounded up to whole seconds
 	for _, queue := range []*list.List{&p.again, &p.anew} {
