@@ -13,12 +13,12 @@ import (
 	"example.com/ovhauth"
 )
 
-// idle answers at once and leaves the body unread.
+// idle responds at once and leaves the body unread.
 var idle = baseFunc(func(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 })
 
-// The answer of idle counts too: one allocation, of 144 bytes.
+// The response of idle counts too: one allocation, of 144 bytes.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates, and empties every sync.Pool")
@@ -106,7 +106,7 @@ func TestBytesHeldWhileStreaming(t *testing.T) {
 	sent := int64(0)
 	rt := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: testKeys, Base: baseFunc(func(req *http.Request) (*http.Response, error) {
 		sent, _ = io.Copy(io.Discard, req.Body)
-		return answer(http.StatusOK, ""), nil
+		return response(http.StatusOK, ""), nil
 	})}
 	n := allocated(func() {
 		if _, err := rt.RoundTrip(req); err != nil {

@@ -24,8 +24,8 @@ func (c corrupt) RoundTrip(req *http.Request) (*http.Response, error) {
 	return c.RoundTripper.RoundTrip(req)
 }
 
-// Every refusal of an API that checks, in both dialects, is told for what it is.
-func TestRefusalsOfTheAPI(t *testing.T) {
+// Every rejection by an API that checks, in both dialects, is told for what it is.
+func TestRejectionsOfTheAPI(t *testing.T) {
 	server := ovhtest.NewServer()
 	defer server.Close()
 	good := server.Credentials()
@@ -109,7 +109,7 @@ func TestVerifiedExchange(t *testing.T) {
 	}
 }
 
-// A clock an hour off costs fifty clients that start together one refusal each, and no error.
+// A clock an hour off costs fifty clients that start together one rejection each, and no error.
 func TestWrongClockOverSockets(t *testing.T) {
 	server := ovhtest.NewServer()
 	defer server.Close()

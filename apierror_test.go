@@ -12,8 +12,8 @@ import (
 	"example.com/ovhauth"
 )
 
-func refused(status int, body string, headers ...string) *http.Response {
-	resp := answer(status, body, headers...)
+func rejected(status int, body string, headers ...string) *http.Response {
+	resp := response(status, body, headers...)
 	resp.Request, _ = http.NewRequest("DELETE", "https://eu.api.ovh.com/1.0/me?secret=hunter2", nil)
 	return resp
 }
@@ -73,7 +73,7 @@ func TestCheckResponse(t *testing.T) {
 		{503, "a\r\nb\x00\x1b[31mc\u2028d", nil, ovhauth.APIError{Message: "a b [31mc d"}, "a b [31mc d"},
 		{503, "caf\xe9 \x9b31m \u202eabc", nil, ovhauth.APIError{Message: "caf\uFFFD \uFFFD31m abc"}, "31m abc"},
 	} {
-		resp := refused(test.status, test.body, "X-Ovh-Queryid", "EU.ext-3.63ac85b6\r\n.1")
+		resp := rejected(test.status, test.body, "X-Ovh-Queryid", "EU.ext-3.63ac85b6\r\n.1")
 		body := &trackedBody{Reader: resp.Body}
 		resp.Body = body
 		err := ovhauth.CheckResponse(resp)
@@ -104,7 +104,7 @@ func TestCheckResponse(t *testing.T) {
 func TestCheckResponseLeavesSuccessAlone(t *testing.T) {
 	for _, status := range []int{200, 201, 204, 299} {
 		body := &trackedBody{Reader: strings.NewReader("whole")}
-		resp := refused(status, "")
+		resp := rejected(status, "")
 		resp.Body = body
 		if err := ovhauth.CheckResponse(resp); err != nil || body.closed != 0 {
 			t.Errorf("%d: %v, closed %d times", status, err, body.closed)
@@ -130,16 +130,16 @@ func TestCheckResponseOddities(t *testing.T) {
 		}
 	}
 	if endless.read > 16<<10 {
-		t.Errorf("%d bytes of an endless answer read", endless.read)
+		t.Errorf("%d bytes of an endless response read", endless.read)
 	}
-	long := ovhauth.CheckResponse(refused(500, "x"+strings.Repeat("é", 2000)))
+	long := ovhauth.CheckResponse(rejected(500, "x"+strings.Repeat("é", 2000)))
 	if s := long.Error(); len(s) > 1500 || !strings.HasSuffix(s, "é…") {
 		t.Errorf("a long message is %d bytes, ends in %q", len(s), s[len(s)-10:])
 	}
 }
 
 func ExampleCheckResponse() {
-	resp := answer(403, `{"errorCode":"NOT_GRANTED_CALL","message":"This call has not been granted"}`, "X-Ovh-Queryid", "EU.ext-1.2.3")
+	resp := response(403, `{"errorCode":"NOT_GRANTED_CALL","message":"This call has not been granted"}`, "X-Ovh-Queryid", "EU.ext-1.2.3")
 	resp.Request, _ = http.NewRequest("DELETE", "/me", nil) // resp came from client.Do of this request
 
 	err := ovhauth.CheckResponse(resp)

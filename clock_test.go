@@ -46,7 +46,7 @@ func TestServerClock(t *testing.T) {
 	})
 }
 
-// timeAPI answers /auth/time after a round trip of two seconds, and nothing else.
+// timeAPI responds to /auth/time after a round trip of two seconds, and nothing else.
 func timeAPI(ahead time.Duration, status int, body func(time.Time) string) *http.Client {
 	return &http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Base: baseFunc(func(req *http.Request) (*http.Response, error) {
 		if req.URL.String() != "https://eu.api.ovh.com/1.0/auth/time" || authentication(req.Header) != nil {
@@ -55,7 +55,7 @@ func timeAPI(ahead time.Duration, status int, body func(time.Time) string) *http
 		time.Sleep(time.Second)
 		now := time.Now().Add(ahead)
 		time.Sleep(time.Second)
-		return answer(status, body(now)), nil
+		return response(status, body(now)), nil
 	})}}
 }
 
@@ -83,7 +83,7 @@ func TestServerTimeErrors(t *testing.T) {
 			says   string
 			check  func(error) bool
 		}{
-			{"refused", timeAPI(0, 503, text("<h1>Sorry</h1>")), t.Context(), "GET /auth/time: 503 Service Unavailable: Sorry", func(err error) bool {
+			{"rejected", timeAPI(0, 503, text("<h1>Sorry</h1>")), t.Context(), "GET /auth/time: 503 Service Unavailable: Sorry", func(err error) bool {
 				e, ok := errors.AsType[*ovhauth.APIError](err)
 				return ok && e.StatusCode == 503
 			}},

@@ -19,7 +19,7 @@ import (
 // These examples show, for each function of two older clients, the line of Go that does it here: lua-ovh-api
 // (github.com/yagop/lua-ovh-api) first, then ov6, a Python module.
 
-// echo adds routes that answer with what they were sent.
+// echo adds routes whose response is what they were sent.
 func echo(server *ovhtest.Server) {
 	server.Handle("/domain/zone/{zone}/record/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -27,7 +27,7 @@ func echo(server *ovhtest.Server) {
 	}))
 }
 
-// show prints an answer.
+// show prints a response.
 func show(resp *http.Response, err error) {
 	if err != nil {
 		fmt.Println(err)

@@ -95,7 +95,7 @@ type waiter struct {
 	place    *list.Element // nil if it is not in the queue
 }
 
-// join puts a request in the queue, or turns it away at once. The wait is how long its turn is expected to take.
+// join puts a request in the queue, or turns it away at once. Its turn is expected after wait. Another's 429 may turn it away later.
 func (p *pace) join(deadline time.Time, again bool) (w *waiter, wait time.Duration, joined bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -110,6 +110,7 @@ func (p *pace) join(deadline time.Time, again bool) (w *waiter, wait time.Durati
 	wait = p.expected(now, before)
 	w.expected = wait
 	if w.away = p.turnsAway(w, now); w.away != "" {
+		close(w.left)
 		return w, wait, false
 	}
 	w.place = w.queue.PushBack(w)
@@ -249,7 +250,7 @@ func (p *pace) turnsAway(w *waiter, now time.Time) string {
 		return ReasonDeadline
 	case bounded, w.expected <= 0, p.state != held:
 		return ""
-	case p.until.Sub(now) > maxPatience:
+	case p.unsure.Sub(now) >= maxPatience: // a second less than Retry-After, and without the jitter
 		return ReasonRetryAfter
 	case now.Sub(p.last) > maxStarving:
 		return ReasonNothingGranted

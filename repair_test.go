@@ -27,16 +27,16 @@ const (
 	busy        = `{"class":"Client::Forbidden::Busy","message":"An operation is already running"}`
 )
 
-// skewed is an API whose clock is ahead of the local one. What it answers, refuse decides.
+// skewed is an API whose clock is ahead of the local one. What its response is, reject decides.
 type skewed struct {
 	ahead  time.Duration
-	refuse func(s *skewed, req *http.Request, attempt int) *http.Response
+	reject func(s *skewed, req *http.Request, attempt int) *http.Response
 
-	mu      sync.Mutex
-	sent    []string // method and timestamp of each signed request
-	asked   int      // for the time
-	bodies  []string
-	answers []*trackedBody
+	mu        sync.Mutex
+	sent      []string // method and timestamp of each signed request
+	asked     int      // for the time
+	bodies    []string
+	responses []*trackedBody
 }
 
 func (s *skewed) now() time.Time { return time.Now().Add(s.ahead) }
@@ -54,17 +54,17 @@ func (s *skewed) RoundTrip(req *http.Request) (*http.Response, error) {
 		s.asked++
 		s.mu.Unlock()
 		time.Sleep(time.Second) // so that those who ask at once do so together
-		return answer(200, fmt.Sprint(s.now().Unix())), nil
+		return response(200, fmt.Sprint(s.now().Unix())), nil
 	}
 	defer s.mu.Unlock()
 	s.sent = append(s.sent, req.Header.Get("X-Ovh-Timestamp"))
 	s.bodies = append(s.bodies, string(body))
-	resp := s.refuse(s, req, len(s.sent))
+	resp := s.reject(s, req, len(s.sent))
 	if resp == nil {
-		resp = answer(200, "{}")
+		resp = response(200, "{}")
 	}
 	tracked := &trackedBody{Reader: resp.Body}
-	s.answers = append(s.answers, tracked)
+	s.responses = append(s.responses, tracked)
 	resp.Body = tracked
 	return resp, nil
 }
@@ -75,13 +75,13 @@ func (s *skewed) wrong(req *http.Request) bool {
 	return s.now().Sub(time.Unix(at, 0)).Abs() > 30*time.Second
 }
 
-// dated refuses what was signed at the wrong time, with this status, body, and a Date.
+// dated rejects what was signed at the wrong time, with this status, body, and a Date.
 func dated(status int, body string, headers ...string) func(*skewed, *http.Request, int) *http.Response {
 	return func(s *skewed, req *http.Request, _ int) *http.Response {
 		if !s.wrong(req) {
 			return nil
 		}
-		return answer(status, body, append(headers, "Date", s.date())...)
+		return response(status, body, append(headers, "Date", s.date())...)
 	}
 }
 
@@ -90,13 +90,13 @@ func undated(status int, body string, headers ...string) func(*skewed, *http.Req
 		if !s.wrong(req) {
 			return nil
 		}
-		return answer(status, body, headers...)
+		return response(status, body, headers...)
 	}
 }
 
 func always(status int, body string) func(*skewed, *http.Request, int) *http.Response {
 	return func(s *skewed, req *http.Request, _ int) *http.Response {
-		return answer(status, body, "Date", s.date())
+		return response(status, body, "Date", s.date())
 	}
 }
 
@@ -106,7 +106,7 @@ func TestRepairClock(t *testing.T) {
 		name   string
 		ahead  time.Duration
 		method string
-		refuse func(*skewed, *http.Request, int) *http.Response
+		reject func(*skewed, *http.Request, int) *http.Response
 		sent   int // signed requests
 		asked  int // times that /auth/time was asked
 		status int
@@ -148,7 +148,7 @@ func TestRepairClock(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, once %v", test.name, once), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var log bytes.Buffer
-					api, clock := &skewed{ahead: test.ahead, refuse: test.refuse}, &ovhauth.ServerClock{}
+					api, clock := &skewed{ahead: test.ahead, reject: test.reject}, &ovhauth.ServerClock{}
 					transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api,
 						Logger: slog.New(slog.NewTextHandler(&log, nil))}
 					opened := &openings{text: "body"}
@@ -175,19 +175,19 @@ func TestRepairClock(t *testing.T) {
 					}
 					resp.Body.Close()
 					opened.check(t, "request")
-					for i, a := range api.answers {
+					for i, a := range api.responses {
 						if a.closed != 1 {
-							t.Errorf("answer %d closed %d times", i, a.closed)
+							t.Errorf("response %d closed %d times", i, a.closed)
 						}
 					}
 
-					if test.status == 200 && test.sent > 1 { // once mended, mended for all
+					if test.status == 200 && test.sent > 1 { // once corrected, corrected for all
 						sent, asked := len(api.sent), api.asked
 						if resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 200 {
 							t.Fatal(resp, err)
 						}
 						if len(api.sent) != sent+1 || api.asked != asked {
-							t.Error("the next request was refused again")
+							t.Error("the next request was rejected again")
 						}
 					}
 				})
@@ -196,14 +196,14 @@ func TestRepairClock(t *testing.T) {
 	}
 }
 
-// The zero Transport mends a clock of its own, and one that is not a corrector is left alone.
+// The zero Transport corrects a clock of its own, and one that is not a corrector is left alone.
 func TestRepairWhichClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, test := range []struct {
 			clock  ovhauth.Clock
 			status int
 		}{{nil, 200}, {ovhauth.ClockFunc(time.Now), 400}} {
-			api := &skewed{ahead: time.Hour, refuse: dated(400, timeOut)}
+			api := &skewed{ahead: time.Hour, reject: dated(400, timeOut)}
 			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: test.clock, Base: api}
 			resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil))
 			if err != nil || resp.StatusCode != test.status {
@@ -213,7 +213,7 @@ func TestRepairWhichClock(t *testing.T) {
 	})
 }
 
-// What needs no signature is not about time, whatever it is answered.
+// What needs no signature is not about time, whatever the response.
 func TestRepairOnlyWhatWasSigned(t *testing.T) {
 	for _, test := range []struct {
 		method, url string
@@ -223,7 +223,7 @@ func TestRepairOnlyWhatWasSigned(t *testing.T) {
 		{"GET", "/me", ovhauth.WithoutSignature(t.Context())},
 		{"GET", "https://example.org/", t.Context()},
 	} {
-		api := &skewed{ahead: time.Hour, refuse: always(400, timeOut)}
+		api := &skewed{ahead: time.Hour, reject: always(400, timeOut)}
 		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: api}
 		if _, err := transport.RoundTrip(newRequest(t, test.method, test.url, nil).WithContext(test.ctx)); err != nil || len(api.sent) != 1 {
 			t.Errorf("%s %s: sent %d times, %v", test.method, test.url, len(api.sent), err)
@@ -231,13 +231,13 @@ func TestRepairOnlyWhatWasSigned(t *testing.T) {
 	}
 }
 
-// Of 50 refused together, all go again, and the time is asked for once.
+// Of 50 rejected together, all go again, and the time is asked for once.
 func TestRepairTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all sync.WaitGroup
 		all.Add(50)
-		api := &skewed{ahead: time.Hour, refuse: undated(400, timeOut)}
-		// Nobody is answered before all have been refused, whoever moves the clock first.
+		api := &skewed{ahead: time.Hour, reject: undated(400, timeOut)}
+		// Nobody gets a response before all have been rejected, whoever moves the clock first.
 		together := baseFunc(func(req *http.Request) (*http.Response, error) {
 			resp, err := api.RoundTrip(req)
 			if err == nil && resp.StatusCode == 400 {
@@ -268,12 +268,12 @@ func TestRepairAfterAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		clock := &ovhauth.ServerClock{}
 		api := &skewed{ahead: time.Hour}
-		api.refuse = func(s *skewed, req *http.Request, attempt int) *http.Response {
+		api.reject = func(s *skewed, req *http.Request, attempt int) *http.Response {
 			if attempt > 1 {
 				return nil
 			}
 			clock.Correct(s.now())
-			return answer(403, busy, "Date", s.date())
+			return response(403, busy, "Date", s.date())
 		}
 		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api}
 		if resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 200 {
@@ -282,14 +282,14 @@ func TestRepairAfterAnother(t *testing.T) {
 	})
 }
 
-// A slow answer is no wrong clock: its Date lies between signing and arrival.
-func TestSlowAnswerIsNotSkew(t *testing.T) {
+// A slow response is no wrong clock: its Date lies between signing and arrival.
+func TestSlowResponseIsNotSkew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		clock := &ovhauth.ServerClock{}
 		for _, late := range []bool{true, false} { // when the server made its Date
 			api := &skewed{}
-			api.refuse = func(s *skewed, _ *http.Request, _ int) *http.Response {
-				resp := answer(403, busy, "Date", s.date())
+			api.reject = func(s *skewed, _ *http.Request, _ int) *http.Response {
+				resp := response(403, busy, "Date", s.date())
 				time.Sleep(10 * time.Minute)
 				if late {
 					resp.Header.Set("Date", s.date())
@@ -304,10 +304,10 @@ func TestSlowAnswerIsNotSkew(t *testing.T) {
 	})
 }
 
-// What cannot be mended is answered as the API did, whole.
+// What cannot be repaired is passed on as the API sent it, whole.
 func TestRepairFails(t *testing.T) {
 	long := timeOut[:len(timeOut)-1] + `,"details":{"x":"` + strings.Repeat("y", 1<<20) + `"}}`
-	refuse := func(body string) func(*skewed, *http.Request, int) *http.Response { return undated(400, body) }
+	reject := func(body string) func(*skewed, *http.Request, int) *http.Response { return undated(400, body) }
 	mine := errors.New("mine")
 	for name, test := range map[string]struct {
 		body   string
@@ -328,7 +328,7 @@ func TestRepairFails(t *testing.T) {
 			base := tr.Base
 			tr.Base = baseFunc(func(r *http.Request) (*http.Response, error) {
 				if strings.HasSuffix(r.URL.Path, "/auth/time") {
-					return answer(503, ""), nil
+					return response(503, ""), nil
 				}
 				return base.RoundTrip(r)
 			})
@@ -336,7 +336,7 @@ func TestRepairFails(t *testing.T) {
 		"too long to be the API's": {long, func(*ovhauth.Transport, *http.Request) {}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			api := &skewed{ahead: time.Hour, refuse: refuse(test.body)}
+			api := &skewed{ahead: time.Hour, reject: reject(test.body)}
 			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: api}
 			req := newRequest(t, "POST", "/me", strings.NewReader("x"))
 			test.change(transport, req)
@@ -346,17 +346,17 @@ func TestRepairFails(t *testing.T) {
 			}
 			body, err := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			if resp.StatusCode != 400 || string(body) != test.body || err != nil || len(api.sent) != 1 || api.answers[0].closed != 1 {
-				t.Errorf("%s: %d with %d of %d bytes, %v; sent %d times, closed %d times", name, resp.StatusCode, len(body), len(test.body), err, len(api.sent), api.answers[0].closed)
+			if resp.StatusCode != 400 || string(body) != test.body || err != nil || len(api.sent) != 1 || api.responses[0].closed != 1 {
+				t.Errorf("%s: %d with %d of %d bytes, %v; sent %d times, closed %d times", name, resp.StatusCode, len(body), len(test.body), err, len(api.sent), api.responses[0].closed)
 			}
 		})
 	}
 }
 
-// An answer that breaks off is handed on with what came of it, and with its error.
-func TestRepairKeepsABrokenAnswer(t *testing.T) {
+// A response that breaks off is handed on with what came of it, and with its error.
+func TestRepairKeepsABrokenResponse(t *testing.T) {
 	base := baseFunc(func(*http.Request) (*http.Response, error) {
-		resp, broken := answer(403, ""), false
+		resp, broken := response(403, ""), false
 		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"mess`), readerFunc(func([]byte) (int, error) {
 			if broken {
 				return 0, io.EOF // a reader need not say it twice
@@ -383,7 +383,7 @@ func TestRepairKeepsABrokenAnswer(t *testing.T) {
 func TestRepairCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := make(chan struct{})
-		api := &skewed{ahead: time.Hour, refuse: undated(400, timeOut)}
+		api := &skewed{ahead: time.Hour, reject: undated(400, timeOut)}
 		base := baseFunc(func(r *http.Request) (*http.Response, error) {
 			if strings.HasSuffix(r.URL.Path, "/auth/time") {
 				<-r.Context().Done()
@@ -396,8 +396,8 @@ func TestRepairCancelled(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		resp, err := transport.RoundTrip(newRequest(t, "POST", "/me", nil).WithContext(ctx))
-		if resp != nil || err != context.DeadlineExceeded || api.answers[0].closed != 1 {
-			t.Errorf("got %v, %v; answer closed %d times", resp, err, api.answers[0].closed)
+		if resp != nil || err != context.DeadlineExceeded || api.responses[0].closed != 1 {
+			t.Errorf("got %v, %v; response closed %d times", resp, err, api.responses[0].closed)
 		}
 		<-gone
 	})
@@ -449,13 +449,13 @@ func TestStalledRejectionIsClosed(t *testing.T) {
 // The time is asked of the API alone: where it redirects to may be anywhere.
 func TestRepairAsksNobodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api, clock := &skewed{ahead: time.Hour, refuse: undated(400, timeOut)}, &ovhauth.ServerClock{}
+		api, clock := &skewed{ahead: time.Hour, reject: undated(400, timeOut)}, &ovhauth.ServerClock{}
 		base := baseFunc(func(r *http.Request) (*http.Response, error) {
 			switch {
 			case r.URL.Host == "elsewhere.example":
 				t.Error("asked elsewhere")
 			case strings.HasSuffix(r.URL.Path, "/auth/time"):
-				return answer(302, "", "Location", "https://elsewhere.example/time"), nil
+				return response(302, "", "Location", "https://elsewhere.example/time"), nil
 			}
 			return api.RoundTrip(r)
 		})
@@ -468,7 +468,7 @@ func TestRepairAsksNobodyElse(t *testing.T) {
 
 // What panics while the time is asked for panics where it can be recovered.
 func TestRepairPanics(t *testing.T) {
-	api := &skewed{ahead: time.Hour, refuse: undated(400, timeOut)}
+	api := &skewed{ahead: time.Hour, reject: undated(400, timeOut)}
 	base := baseFunc(func(r *http.Request) (*http.Response, error) {
 		if strings.HasSuffix(r.URL.Path, "/auth/time") {
 			panic("mine")
@@ -502,17 +502,17 @@ func TestRepairClockOfOnesOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: &nudged{}, Logger: slog.New(slog.NewTextHandler(&log, nil)),
-			Base: &skewed{ahead: time.Hour, refuse: dated(400, timeOut)}}
+			Base: &skewed{ahead: time.Hour, reject: dated(400, timeOut)}}
 		if resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 200 {
 			t.Errorf("got %v, %v", resp, err)
 		}
-		if !strings.Contains(log.String(), `msg="ovhauth: clock corrected" method=GET path=/me attempt=1 wait=1h0m0s reason="query time out"`) {
+		if !strings.Contains(log.String(), `msg="ovhauth: clock corrected" method=GET path=/me attempt=1 status=400 wait=1h0m0s reason="query time out"`) {
 			t.Errorf("log: %s", log.String())
 		}
 	})
 }
 
-// tokens is a provider that can be told of a refused token.
+// tokens is a provider that can be told of a rejected token.
 type tokens struct {
 	next    []string
 	dropped []string
@@ -533,7 +533,7 @@ func TestRepairToken(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		next    []string
-		status  int // of a refusal
+		status  int // of a rejection
 		sent    []string
 		dropped []string
 		want    int
@@ -553,9 +553,9 @@ func TestRepairToken(t *testing.T) {
 				}
 				sent = append(sent, r.Header.Get("Authorization"))
 				if sent[len(sent)-1] == "Bearer new" {
-					return answer(200, ""), nil
+					return response(200, ""), nil
 				}
-				return answer(test.status, `{"message":"no"}`, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
+				return response(test.status, `{"message":"no"}`, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
 			})
 			provider := &tokens{next: test.next}
 			opened := &openings{text: "body"}
@@ -580,7 +580,7 @@ func TestRepairToken(t *testing.T) {
 	}
 }
 
-// The connection of a refused token is used again.
+// The connection of a rejected token is used again.
 func TestRepairTokenKeepsTheConnection(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer new" {
@@ -600,11 +600,11 @@ func TestRepairTokenKeepsTheConnection(t *testing.T) {
 // Between the first time and the second, a provider may turn from keys to a token.
 func TestRepairKeepsTheBodyOfAnotherKind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api, asked := &skewed{ahead: time.Hour, refuse: func(s *skewed, _ *http.Request, attempt int) *http.Response {
+		api, asked := &skewed{ahead: time.Hour, reject: func(s *skewed, _ *http.Request, attempt int) *http.Response {
 			if attempt > 1 {
 				return nil
 			}
-			return answer(400, timeOut, "Date", s.date())
+			return response(400, timeOut, "Date", s.date())
 		}}, 0
 		provider := ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) {
 			if asked++; asked > 1 {
@@ -619,10 +619,10 @@ func TestRepairKeepsTheBodyOfAnotherKind(t *testing.T) {
 	})
 }
 
-// A token that nobody can renew is refused once.
+// A token that nobody can renew is rejected once.
 func TestRepairLiteralToken(t *testing.T) {
 	sent := 0
-	base := baseFunc(func(*http.Request) (*http.Response, error) { sent++; return answer(401, ""), nil })
+	base := baseFunc(func(*http.Request) (*http.Response, error) { sent++; return response(401, ""), nil })
 	resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: ovhauth.Credentials{AccessToken: "t"}, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil))
 	if err != nil || resp.StatusCode != 401 || sent != 1 {
 		t.Errorf("got %v, %v after %d", resp, err, sent)
@@ -636,11 +636,11 @@ func TestRightClockIsNotMovedByADate(t *testing.T) {
 		clock := &ovhauth.ServerClock{}
 		frontEnd := func(s *skewed, req *http.Request, _ int) *http.Response {
 			if s.wrong(req) {
-				return answer(400, timeOut)
+				return response(400, timeOut)
 			}
-			return answer(403, `{"message":"This call has not been granted"}`, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+			return response(403, `{"message":"This call has not been granted"}`, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
 		}
-		api := &skewed{refuse: frontEnd}
+		api := &skewed{reject: frontEnd}
 		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api,
 			OnEvent: func(_ context.Context, e ovhauth.Event) { events = append(events, e) }}
 		get := func() int {
@@ -674,9 +674,9 @@ func TestSuspicionThatCannotBeChecked(t *testing.T) {
 		base := baseFunc(func(r *http.Request) (*http.Response, error) {
 			if strings.HasSuffix(r.URL.Path, "/auth/time") {
 				asked++
-				return answer(503, ""), nil
+				return response(503, ""), nil
 			}
-			return answer(403, "{}", "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
+			return response(403, "{}", "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
 		})
 		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: base}
 		for range 2 {
@@ -706,11 +706,11 @@ func TestDateThatLies(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var reasons []string
 			clock := &ovhauth.ServerClock{}
-			api := &skewed{ahead: 10 * time.Minute, refuse: func(s *skewed, req *http.Request, _ int) *http.Response {
+			api := &skewed{ahead: 10 * time.Minute, reject: func(s *skewed, req *http.Request, _ int) *http.Response {
 				if !s.wrong(req) {
 					return nil
 				}
-				return answer(400, timeOut, "Date", time.Now().Add(-test.date).UTC().Format(http.TimeFormat))
+				return response(400, timeOut, "Date", time.Now().Add(-test.date).UTC().Format(http.TimeFormat))
 			}}
 			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api,
 				OnEvent: func(_ context.Context, e ovhauth.Event) { reasons = append(reasons, e.Reason) }}
@@ -794,9 +794,9 @@ func TestRejectedKeysAreReplaced(t *testing.T) {
 					t.Errorf("%s, %s: sent with body %q", name, test.name, b)
 				}
 				if r.Header.Get("X-Ovh-Consumer") == otherKeys.ConsumerKey {
-					return answer(200, "{}"), nil
+					return response(200, "{}"), nil
 				}
-				return answer(403, rejection), nil
+				return response(403, rejection), nil
 			})
 			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: &rotating{next: test.next}, Base: base,
 				OnEvent: func(_ context.Context, e ovhauth.Event) { events = append(events, e) }}

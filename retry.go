@@ -108,6 +108,8 @@ const (
 	defaultMaxWait    = 30 * time.Second
 
 	maxReplay = 1 << 20 // bytes of a body without GetBody that are kept
+
+	heldByLimiter = 10 * time.Millisecond // a shorter wait in a Limiter is not worth an event
 )
 
 func (t *RetryTransport) maxRetries() int        { return max(0, cmp.Or(t.MaxRetries, defaultMaxRetries)) }
@@ -240,12 +242,16 @@ func (c *retryCall) admit() (lesson int, ok bool) {
 		if c.t.Limiter == nil {
 			return lesson, true
 		}
+		began := time.Now()
 		if err := c.t.Limiter.Wait(ctx); err != nil {
 			if p != nil {
 				p.report(lesson, lost, 0)
 			}
 			c.stop(ReasonLimiter, limiterError(ctx, err))
 			return 0, false
+		}
+		if took := time.Since(began); took >= heldByLimiter {
+			c.tell(Event{Kind: EventHeld, Attempt: c.attempts + 1, Wait: took, Reason: ReasonLimiter})
 		}
 		if now := c.pace(); now == nil || now.isCurrent(lesson) {
 			return lesson, true
@@ -271,11 +277,7 @@ func (c *retryCall) waitForTurn(p *pace) (lesson int, ok bool) {
 	if c.turn = nil; w == nil {
 		deadline, _ := ctx.Deadline()
 		var wait time.Duration
-		var joined bool
-		if w, wait, joined = p.join(deadline, c.attempts > 0); !joined {
-			c.stop(w.away, c.turnedAway(w))
-			return 0, false
-		} else if wait > 0 {
+		if w, wait, ok = p.join(deadline, c.attempts > 0); ok && wait > 0 {
 			c.tell(Event{Kind: EventHeld, Attempt: c.attempts + 1, Wait: wait, Reason: ReasonQueue})
 		}
 	}
@@ -406,11 +408,10 @@ func (c *retryCall) queue() bool {
 	var wait time.Duration
 	if p := c.pace(); p != nil {
 		deadline, _ := ctx.Deadline()
-		w, expected, joined := p.join(deadline, true)
-		if !joined {
-			return c.gaveUp(w.away)
+		var ok bool
+		if c.turn, wait, ok = p.join(deadline, true); !ok {
+			return c.gaveUp(c.turn.away)
 		}
-		c.turn, wait = w, expected
 	}
 	c.tell(Event{Kind: EventThrottled, Attempt: c.attempts, StatusCode: http.StatusTooManyRequests, Wait: wait, Reason: ReasonRateLimit})
 	c.keep(wait)
@@ -582,8 +583,8 @@ func failsTheSameWay(err error) bool {
 
 // untypedFailure matches the errors of net/http that have no type. A proxy's rejection of CONNECT is its reason phrase alone.
 var untypedFailure = regexp.MustCompile(`unsupported protocol scheme|no Host in request URL|invalid (?:header field|method|trailer)|` +
-	`certificate is not trusted|stopped after \d+ redirects|malformed (?:HTTP|MIME)|response headers exceeded|Content-Length|` +
-	`content length|request header list larger|^(?i:.*proxy.*authentication.*required|forbidden)$`)
+	`certificate is not trusted|stopped after \d+ redirects|malformed (?:HTTP|MIME)|response headers exceeded|Content-?Length|` +
+	`content length|transfer encoding|header list larger|connection error: (?:PROTOCOL|COMPRESSION)_ERROR|^(?i:.*proxy.*authentication.*required|forbidden)$`)
 
 // connWatch sees whether one attempt got a connection, and whether a Transport below could not read the body that it is to sign.
 // Its hooks may run late: each attempt has a new one.
@@ -619,8 +620,7 @@ func (w *connWatch) unsent() bool { return w != nil && w.asked.Load() && !w.got.
 type hosts struct {
 	all atomic.Pointer[map[string]*host] // replaced, never changed; nil at first, and then there is nothing to look up
 
-	adding sync.Mutex // guards what follows, and replacing all
-	swept  time.Time
+	adding sync.Mutex // held while all is replaced
 }
 
 // host is what is known of one.
@@ -735,9 +735,9 @@ func CheckRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 		return judge(ctx, nil, err, isDial(err), false).again(harmless), nil
 	}
 	v, req := judge(ctx, resp, nil, false, false), resp.Request
-	for req != nil && req.Response != nil { // what would be sent again is the first request, and that had a response
+	for req != nil && req.Response != nil { // what would be sent again is the first request, and that was executed
 		req = req.Response.Request
-		if v == unexecuted {
+		if v == unexecuted || v == throttled {
 			v = doubtful
 		}
 	}

@@ -31,8 +31,8 @@ func (f baseFunc) RoundTrip(req *http.Request) (*http.Response, error) {
 	return f(req)
 }
 
-// answer makes a response; headers are pairs of name and value.
-func answer(status int, body string, headers ...string) *http.Response {
+// response makes one; headers are pairs of name and value.
+func response(status int, body string, headers ...string) *http.Response {
 	resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
 	for i := 0; i < len(headers); i += 2 {
 		resp.Header.Set(headers[i], headers[i+1])
@@ -40,7 +40,7 @@ func answer(status int, body string, headers ...string) *http.Response {
 	return resp
 }
 
-// recorder answers 200 and keeps what it was sent.
+// recorder responds 200 and keeps what it was sent.
 type recorder struct {
 	requests []*http.Request
 	bodies   []string
@@ -53,7 +53,7 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		req.Body.Close()
 	}
 	r.requests, r.bodies = append(r.requests, req), append(r.bodies, string(body))
-	return answer(200, "ok"), nil
+	return response(200, "ok"), nil
 }
 
 func (r *recorder) last() *http.Request { return r.requests[len(r.requests)-1] }
@@ -165,8 +165,8 @@ func TestRoute(t *testing.T) {
 	}
 }
 
-// What is refused, before anything is sent.
-func TestRefusals(t *testing.T) {
+// What is rejected before anything is sent.
+func TestRejectedBeforeItIsSent(t *testing.T) {
 	opaque := &url.URL{Scheme: "https", Host: "eu.api.ovh.com", Opaque: "//eu.api.ovh.com/1.0/me"}
 	for _, test := range []struct {
 		name     string
@@ -296,7 +296,7 @@ func TestHeadersHaveRoomOfTheirOwn(t *testing.T) {
 				t.Errorf("%s: %q", name, values)
 			}
 		}
-		return answer(200, ""), nil
+		return response(200, ""), nil
 	})
 	if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(req); err != nil {
 		t.Fatal(err)
@@ -406,7 +406,7 @@ func TestStackedTransports(t *testing.T) {
 	}
 }
 
-// redirects answers each URL of the map with a redirect to its value, any other with 200, and says what carried a signature.
+// redirects responds to each URL of the map with a redirect to its value, any other with 200, and says what carried a signature.
 type redirects struct {
 	to    map[string]string
 	seen  []string
@@ -420,10 +420,10 @@ func (r *redirects) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	r.seen = append(r.seen, entry)
 	if to, ok := r.to[req.URL.String()]; ok {
-		r.relay.Set("Location", to) // the same header for every answer, as some mocks have it
+		r.relay.Set("Location", to) // the same header for every response, as some mocks have it
 		return &http.Response{StatusCode: http.StatusFound, Header: r.relay, Body: http.NoBody}, nil
 	}
-	return answer(200, ""), nil
+	return response(200, ""), nil
 }
 
 func TestRedirects(t *testing.T) {
@@ -456,14 +456,14 @@ func TestRedirects(t *testing.T) {
 				t.Errorf("sent %q, want %q", base.seen, test.want)
 			}
 			if test.to[me] != "" && base.relay.Get("Location") != cmp.Or(test.to["https://eu.api.ovh.com/a"], test.to[elsewhere], test.to[me]) {
-				t.Errorf("the answer's own header was changed: %v", base.relay)
+				t.Errorf("the response's own header was changed: %v", base.relay)
 			}
 		})
 	}
 
 	// http.Client can resolve the redirect of a URL that has a host, and a proxy may want it as it is.
 	for url, want := range map[string]string{me: "you", "/me": "https://eu.api.ovh.com/1.0/you"} {
-		base := baseFunc(func(*http.Request) (*http.Response, error) { return answer(302, "", "Location", "you"), nil })
+		base := baseFunc(func(*http.Request) (*http.Response, error) { return response(302, "", "Location", "you"), nil })
 		resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(newRequest(t, "GET", url, nil))
 		if err != nil || resp.Header.Get("Location") != want {
 			t.Errorf("GET %s: %v, %v, want Location %s", url, resp, err, want)
@@ -522,7 +522,7 @@ func TestRequestIsNotTouched(t *testing.T) {
 			if out.Cancel != before.Cancel || reflect.ValueOf(out.Trailer).Pointer() != reflect.ValueOf(before.Trailer).Pointer() {
 				t.Errorf("%s: Cancel or Trailer was lost", test.name)
 			}
-			return answer(200, ""), nil
+			return response(200, ""), nil
 		})
 		if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: test.keys, Base: base}).RoundTrip(req); err != nil {
 			t.Fatal(err)
@@ -661,7 +661,7 @@ func TestConcurrentFirstRequests(t *testing.T) {
 	}
 }
 
-// A done context answers its own error, at whatever step it ends, and the body is closed. Nothing may be left running: the
+// A done context gives its own error, at whatever step it ends, and the body is closed. Nothing may be left running: the
 // bubble would not end.
 func TestContext(t *testing.T) {
 	for _, test := range []struct {

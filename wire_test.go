@@ -17,7 +17,7 @@ import (
 	"example.com/ovhauth"
 )
 
-// wire is a server that answers every request with 200 and tells what it read, down to the bytes of the request line. Its base
+// wire is a server that responds 200 to every request and tells what it read, down to the bytes of the request line. Its base
 // leads to it whatever the host, also for https, without TLS.
 type wire struct {
 	base    *http.Transport
@@ -87,7 +87,7 @@ func (w *wire) serve(conn net.Conn) {
 	}
 }
 
-// FuzzWire: whatever http.NewRequest accepts is refused before it is sent, or arrives as it was signed, or, at another origin,
+// FuzzWire: whatever http.NewRequest accepts is rejected before it is sent, or arrives as it was signed, or, at another origin,
 // arrives unsigned.
 func FuzzWire(f *testing.F) {
 	for _, url := range []string{
@@ -141,7 +141,7 @@ func FuzzWire(f *testing.F) {
 		select {
 		case a = <-wire.arrived:
 		case <-ctx.Done():
-			t.Fatalf("%s %q: answered, but it did not arrive", method, url)
+			t.Fatalf("%s %q: it got a response, but did not arrive", method, url)
 		}
 		signature := a.header.Get("X-Ovh-Signature")
 		path, _, _ := strings.Cut(a.url(), "?")

@@ -11,6 +11,7 @@ require (
 	github.com/ovh/go-ovh v1.9.0
 	github.com/prometheus/sigv4 v0.5.0
 	golang.org/x/oauth2 v0.37.0
+	golang.org/x/time v0.16.0
 )
 
 require (

@@ -159,7 +159,7 @@ func TestLanguagesThroughTheProxy(t *testing.T) {
 }
 
 // What other clients sign by themselves must be right for ovhtest. They send nothing again, so each 503 is theirs.
-func TestLanguagesBySelves(t *testing.T) {
+func TestLanguagesByThemselves(t *testing.T) {
 	for _, l := range languages {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()

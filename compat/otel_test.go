@@ -16,18 +16,25 @@ import (
 func TestOtelHTTP(t *testing.T) {
 	for name, test := range map[string]struct {
 		wiring, baseURL string
-
-		wrap  func(a *api, otel func(http.RoundTripper) http.RoundTripper) http.RoundTripper
-		spans func(calls, requests int) int
+		wrap            func(a *api, otel func(http.RoundTripper) http.RoundTripper) http.RoundTripper
+		spans           func(calls, requests int) int
 	}{
-		"above": {"`otelhttp.NewTransport(transport)`", "absolute", func(a *api, otel func(http.RoundTripper) http.RoundTripper) http.RoundTripper {
-			return otel(a.retrying())
-		}, func(calls, _ int) int { return calls }},
-		"below": {"`Transport.Base`", "none: `/me`", func(a *api, otel func(http.RoundTripper) http.RoundTripper) http.RoundTripper {
-			signer, stack := a.transport(), a.retrying()
-			signer.Base, stack.Base = otel(a.base), signer
-			return stack
-		}, func(_, requests int) int { return requests }},
+		"above": {
+			wiring: "`otelhttp.NewTransport(transport)`", baseURL: "absolute",
+			wrap: func(a *api, otel func(http.RoundTripper) http.RoundTripper) http.RoundTripper {
+				return otel(a.retrying())
+			},
+			spans: func(calls, _ int) int { return calls },
+		},
+		"below": {
+			wiring: "`Transport.Base`", baseURL: "none: `/me`",
+			wrap: func(a *api, otel func(http.RoundTripper) http.RoundTripper) http.RoundTripper {
+				signer, stack := a.transport(), a.retrying()
+				signer.Base, stack.Base = otel(a.base), signer
+				return stack
+			},
+			spans: func(_, requests int) int { return requests },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			listed(t, row{

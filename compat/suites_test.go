@@ -190,7 +190,7 @@ func compareSuite(t *testing.T, failed, differs map[string]string) {
 	}
 }
 
-// go-retryablehttp's own tests, those of schemes, headers and TLS among them, with our CheckRetry in the place of its default policy.
+// go-retryablehttp's own tests, also those of schemes, headers and TLS, with our CheckRetry in the place of its default policy.
 func TestRetryableHTTPsOwnTests(t *testing.T) {
 	listed(t, retryableRow)
 	t.Parallel()
@@ -207,7 +207,7 @@ var DefaultRetryPolicy CheckRetry = ovhauth.CheckRetry
 		// A POST that met 500 may have been executed. It is not sent again: its response is returned, and there is no error.
 		"TestClient_Do_fails/default_retry_policy":                     `giving up after 3 attempt(s)", got: <nil>`,
 		"TestClient_Do_fails/default_retry_policy_url_with_basic_auth": `giving up after 3 attempt(s)", got: <nil>`,
-		// A response and an error at once are what net/http returns when CheckRedirect rejects a redirect, and that would happen again.
+		// A response and an error at once are what net/http returns when CheckRedirect rejects a redirect, which it would do again.
 		// It is also what go-retryablehttp has after the error of a ResponseHandler, so such an attempt is not repeated.
 		"TestClient_Do_WithResponseHandler/handler_always_fails_in_a_retryable_way": "expected 6 attempts, got 2",
 		"TestClient_Do_WithResponseHandler/handler_succeeds_on_second_attempt":      "expected 4 attempts, got 2",

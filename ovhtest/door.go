@@ -217,34 +217,87 @@ func covers(pattern, path string) bool {
 	return strings.HasSuffix(rest, parts[last])
 }
 
+// A RateWindow is how LimitRate counts: see LimitRateBy.
+type RateWindow string
+
+const (
+	RateSliding         RateWindow = ""                 // n requests in any window of length per
+	RateSlidingRejected RateWindow = "sliding rejected" // as RateSliding, and rejected requests count as well
+	RateFixed           RateWindow = "fixed"            // n requests in each window; the next begins where one ends
+	RateBucket          RateWindow = "bucket"           // a token bucket: n at first, one more every per/n, never more than n
+)
+
 type rateLimit struct {
 	n          int
 	per        time.Duration
 	retryAfter string
-	served     []time.Time // within the last per
+	window     RateWindow
+	counted    []time.Time // RateSliding: within the last per
+	start      time.Time   // RateFixed: of the window. RateBucket: when tokens were counted
+	used       int         // RateFixed
+	tokens     float64     // RateBucket
 }
 
-// LimitRate answers 429 to what goes beyond n requests in any window of length per, whatever key, route and outcome they
-// have; those answered 429 do not count, nor do injected faults. retryAfter is the Retry-After header of the answer, ""
-// for none. With n 0, as at first, there is no limit.
+// LimitRate limits the rate of requests: the server responds with status 429 to each request beyond n within per. It counts every
+// request, whatever its key, its route and its outcome. It does not count requests with an injected fault, nor those that it rejects
+// with 429; LimitRateBy changes how it counts. The responses with status 429 carry retryAfter as their Retry-After header; "" means
+// no header. With n 0, as at first, there is no limit. Each call starts to count anew.
 func (s *Server) LimitRate(n int, per time.Duration, retryAfter string) {
-	s.locked(func() { s.limit = rateLimit{n: n, per: per, retryAfter: retryAfter} })
+	s.locked(func() { s.limit = rateLimit{n: n, per: per, retryAfter: retryAfter, window: s.limit.window} })
+}
+
+// LimitRateBy chooses how LimitRate counts, before or after a call of it, and starts to count anew. At first it is RateSliding.
+// LimitRateBy panics if it does not know the window.
+func (s *Server) LimitRateBy(window RateWindow) {
+	switch window {
+	case RateSliding, RateSlidingRejected, RateFixed, RateBucket:
+	default:
+		panic(fmt.Sprintf("ovhtest: LimitRateBy: no window is named %q", string(window)))
+	}
+	s.locked(func() {
+		l := s.limit
+		s.limit = rateLimit{n: l.n, per: l.per, retryAfter: l.retryAfter, window: window}
+	})
 }
 
 func (s *Server) overLimit(h http.Header, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := &s.limit
-	if l.n == 0 {
-		return false
-	}
-	l.served = slices.DeleteFunc(l.served, func(t time.Time) bool { return now.Sub(t) >= l.per })
-	if len(l.served) < l.n {
-		l.served = append(l.served, now)
+	if l.n == 0 || l.grants(now) {
 		return false
 	}
 	if l.retryAfter != "" {
 		h.Set("Retry-After", l.retryAfter)
 	}
 	return true
+}
+
+// grants counts a request, and reports whether it is within the limit.
+func (l *rateLimit) grants(now time.Time) bool {
+	if l.start.IsZero() {
+		l.start, l.tokens = now, float64(l.n)
+	}
+	switch l.window {
+	case RateFixed:
+		if past := now.Sub(l.start); past >= l.per {
+			l.start, l.used = now.Add(-(past % l.per)), 0
+		}
+		l.used++
+		return l.used <= l.n
+	case RateBucket:
+		l.tokens = min(float64(l.n), l.tokens+float64(l.n)*now.Sub(l.start).Seconds()/l.per.Seconds())
+		l.start = now
+		if l.tokens < 1-1e-9 { // a token that is whole but for rounding
+			return false
+		}
+		l.tokens--
+		return true
+	}
+	l.counted = slices.DeleteFunc(l.counted, func(t time.Time) bool { return now.Sub(t) >= l.per })
+	granted := len(l.counted) < l.n
+	if granted || l.window == RateSlidingRejected {
+		l.counted = append(l.counted, now)
+	}
+	return granted
 }

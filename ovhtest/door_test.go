@@ -1,9 +1,13 @@
 package ovhtest_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -326,6 +330,70 @@ func TestLimitRate(t *testing.T) {
 	s.LimitRate(0, 0, "")
 	get(200, "")
 	get(200, "")
+}
+
+func TestLimitRateBy(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		given ovhtest.RateWindow
+		at    []int // seconds
+		want  string
+	}{
+		{"sliding", ovhtest.RateSliding, []int{0, 30, 40, 59, 60, 61, 90}, "200 200 429 429 200 429 200"},
+		{"rejections count", ovhtest.RateSlidingRejected, []int{0, 30, 40, 60, 90, 101, 160}, "200 200 429 429 429 429 200"},
+		{"fixed", ovhtest.RateFixed, []int{0, 59, 59, 60, 60, 60, 190, 190, 239, 240}, "200 200 429 200 200 429 200 200 429 200"},
+		{"bucket", ovhtest.RateBucket, []int{0, 0, 29, 30, 30, 600, 600, 600}, "200 200 429 200 429 200 200 429"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newServer(t)
+			start := time.Unix(1457018875, 0)
+			now := start
+			s.SetClock(func() time.Time { return now })
+			s.LimitRate(2, time.Minute, "")
+			s.LimitRateBy(c.given)
+			run := func() string {
+				var got []string
+				for _, second := range c.at {
+					now = start.Add(time.Duration(second) * time.Second)
+					resp, _ := send(t, signedAt(t, s, s.Credentials(), now, "GET", "/1.0/me", ""))
+					got = append(got, strconv.Itoa(resp.StatusCode))
+				}
+				return strings.Join(got, " ")
+			}
+			if got := run(); got != c.want {
+				t.Errorf("at %v s: %s, want %s", c.at, got, c.want)
+			}
+			start = start.Add(time.Hour)
+			s.LimitRate(2, time.Minute, "") // keeps the window, forgets what was counted
+			if got := run(); got != c.want {
+				t.Errorf("after another LimitRate: %s, want %s", got, c.want)
+			}
+		})
+	}
+	defer func() {
+		if got, want := fmt.Sprint(recover()), `ovhtest: LimitRateBy: no window is named "weekly"`; got != want {
+			t.Errorf("panic %s, want %s", got, want)
+		}
+	}()
+	newServer(t).LimitRateBy("weekly")
+}
+
+func TestTLSServerSpeaksHTTP2(t *testing.T) {
+	s := ovhtest.NewTLSServer()
+	defer s.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	base := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots}}
+	defer base.CloseIdleConnections()
+	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: s.Endpoint(), Credentials: s.Credentials(), Base: base}}
+	resp, err := client.Get("/me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.Proto != "HTTP/2.0" || resp.StatusCode != 200 {
+		t.Errorf("%s %s, want HTTP/2.0 and 200", resp.Proto, resp.Status)
+	}
 }
 
 // pendingKey asks for a consumer key of the first application.

@@ -208,6 +208,34 @@ func ExampleServer_LimitRate() {
 	// Output: map[200:60 429:2]
 }
 
+// A fixed window grants the whole quota again when a new minute begins.
+func ExampleServer_LimitRateBy() {
+	server := ovhtest.NewServer()
+	defer server.Close()
+	start := time.Now()
+	now := start
+	server.SetClock(func() time.Time { return now })
+	server.SetTolerance(time.Hour)
+	server.LimitRate(2, time.Minute, "")
+	server.LimitRateBy(ovhtest.RateFixed)
+
+	for _, seconds := range []int{0, 59, 59, 60, 60} {
+		now = start.Add(time.Duration(seconds) * time.Second)
+		resp, err := server.Client().Get("/me")
+		if err != nil {
+			log.Fatal(err)
+		}
+		resp.Body.Close()
+		fmt.Println(seconds, resp.StatusCode)
+	}
+	// Output:
+	// 0 200
+	// 59 200
+	// 59 429
+	// 60 200
+	// 60 200
+}
+
 func ExampleServer_Inject() {
 	server := ovhtest.NewServer()
 	defer server.Close()

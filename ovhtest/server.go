@@ -81,9 +81,11 @@ func NewServer() *Server {
 	return newServer(h, h.Start, dialTCP(h.Listener))
 }
 
-// NewTLSServer is NewServer with TLS. Its certificate is for 127.0.0.1; Transport trusts it, and Certificate lets others do so.
+// NewTLSServer is NewServer with TLS. Its certificate is for 127.0.0.1; Transport trusts it, and Certificate lets others do so. It
+// speaks HTTP/2 with clients that offer it; Transport does not.
 func NewTLSServer() *Server {
 	h := httptest.NewUnstartedServer(nil)
+	h.EnableHTTP2 = true
 	return newServer(h, h.StartTLS, dialTCP(h.Listener))
 }
 

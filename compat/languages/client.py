@@ -1,5 +1,6 @@
-"""Does what python-ovh does, with Python's standard library alone: python3 client.py ENDPOINT APPLICATION_KEY APPLICATION_SECRET
-CONSUMER_KEY. For each line "METHOD PATH [JSON]" of its input it makes a call, and writes a line of JSON with "status" and "body"."""
+"""Does what python-ovh does, with Python's standard library alone:
+python3 client.py ENDPOINT APPLICATION_KEY APPLICATION_SECRET CONSUMER_KEY
+makes a call for each line "METHOD PATH [JSON]" of its input, and writes a line of JSON with "status" and "body"."""
 import hashlib, json, sys, time
 import urllib.error, urllib.request
 

@@ -1,4 +1,5 @@
-package ovhauth_test
+// Package docs has no code: its tests compare the Markdown files of the repository with what there is.
+package docs
 
 import (
 	"bytes"
@@ -19,11 +20,20 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"example.com/ovhauth/ovhtest"
 )
+
+// Everything here is relative to the root of the repository.
+func TestMain(m *testing.M) {
+	if err := os.Chdir(".."); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // snippet is a fenced block of a Markdown file.
 type snippet struct {
@@ -94,14 +104,13 @@ var (
 	req          *http.Request
 	err          error
 	transport    http.RoundTripper
-	rdb          redis.UniversalClient
 	clientID, clientSecret string
 )
 func fromVault(context.Context) (ovhauth.Credentials, error) { panic("") }
 func use(...any) {}
 `
 
-// packages are what snippets may use by its name alone, and the module that has it among its requirements.
+// packages are what snippets may use by its name alone, and the module that has it among its requirements; none has the standard library.
 var packages = map[string]struct{ path, module string }{
 	"ovhauth":     {"example.com/ovhauth", "."},
 	"ovhjson":     {"example.com/ovhauth/ovhjson", "."},
@@ -162,18 +171,15 @@ func (s snippet) parse(t *testing.T, fset *token.FileSet) file {
 	t.Helper()
 	code, whole := s.source()
 	if !whole {
-		needed := given
-		for declaration := range strings.SplitSeq(given, "\n") { // only what is used: few need a redis client
-			if _, path, ok := strings.Cut(declaration, "redis."); ok && path != "" && !strings.Contains(code, "rdb") {
-				needed = strings.Replace(needed, declaration+"\n", "", 1)
-			}
+		code += given
+		if strings.Contains(code, "rdb") { // few need a client of redis
+			code += "var rdb redis.UniversalClient\n"
 		}
-		code += needed
-		header := "package p\n"
+		header := []string{"package p"}
 		for _, name := range names(t, code) {
-			header += fmt.Sprintf("import %q\n", packages[name].path)
+			header = append(header, fmt.Sprintf("import %q", packages[name].path))
 		}
-		code = header + code
+		code = strings.Join(append(header, code), "\n")
 	}
 	parsed, err := parser.ParseFile(fset, s.String(), code, parser.SkipObjectResolution)
 	if err != nil {
@@ -182,7 +188,7 @@ func (s snippet) parse(t *testing.T, fset *token.FileSet) file {
 	f := file{snippet: s, module: ".", ast: parsed, whole: whole}
 	for _, spec := range parsed.Imports {
 		for _, p := range packages {
-			if spec.Path.Value == fmt.Sprintf("%q", p.path) && p.module != "" && p.module != "." {
+			if spec.Path.Value == strconv.Quote(p.path) && p.module != "" && p.module != "." {
 				f.module = p.module
 			}
 		}
@@ -293,7 +299,7 @@ func program(t *testing.T, file string, nth int) snippet {
 	return all[nth]
 }
 
-// saying is a handler that always says the same.
+// saying is a handler whose response is always the same.
 func saying(body string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, body) })
 }
@@ -383,7 +389,7 @@ func TestREADMEIsOnePage(t *testing.T) {
 
 var (
 	link = regexp.MustCompile(`\]\(([^):]+)\)`)
-	code = regexp.MustCompile("`[^`]*`")
+	span = regexp.MustCompile("`[^`]*`") // of code
 )
 
 // Links within the repository, and tests that are named as evidence, exist.
@@ -391,13 +397,13 @@ func TestMarkdownPointsAtWhatThereIs(t *testing.T) {
 	tests := testNames(t)
 	for file, text := range markdown(t) {
 		text = fence.ReplaceAllString(text, "")
-		for _, m := range link.FindAllStringSubmatch(code.ReplaceAllString(text, "code"), -1) {
+		for _, m := range link.FindAllStringSubmatch(span.ReplaceAllString(text, "code"), -1) {
 			path, _, _ := strings.Cut(m[1], "#")
 			if _, err := os.Stat(filepath.Join(filepath.Dir(file), cmp.Or(path, "."))); err != nil {
 				t.Errorf("%s links to %s: %v", file, m[1], err)
 			}
 		}
-		for _, name := range regexp.MustCompile(`\b(?:Test|Example|Fuzz|Benchmark)[A-Z]\w+\b`).FindAllString(text, -1) {
+		for _, name := range regexp.MustCompile(`\b(?:(?:Test|Example|Fuzz|Benchmark)[A-Z]|Example_)\w+\b`).FindAllString(text, -1) {
 			if !tests[name] {
 				t.Errorf("%s names %s, which does not exist", file, name)
 			}

@@ -1,0 +1,657 @@
+package ovhauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// replies says what becomes of the n-th request, counted from 1.
+type replies func(n int, req *http.Request) (*http.Response, error)
+
+// quotaAPI is a Base that remembers what was sent and when.
+type quotaAPI struct {
+	reply replies
+
+	mu    sync.Mutex
+	start time.Time
+	paths []string        // of the requests, in the order in which they were sent
+	at    []time.Duration // when
+}
+
+func newQuotaAPI(reply replies) *quotaAPI {
+	return &quotaAPI{reply: reply, start: time.Now()}
+}
+
+func (a *quotaAPI) RoundTrip(req *http.Request) (*http.Response, error) {
+	a.mu.Lock()
+	a.paths = append(a.paths, strings.TrimPrefix(req.URL.Path, "/"))
+	a.at = append(a.at, time.Since(a.start))
+	n := len(a.paths)
+	a.mu.Unlock()
+	if req.Body != nil {
+		io.Copy(io.Discard, req.Body)
+		req.Body.Close()
+	}
+	return a.reply(n, req)
+}
+
+// sent returns when the nth request to path was sent, or fails.
+func (a *quotaAPI) sent(t *testing.T, path string, nth int) time.Duration {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, p := range a.paths {
+		if p == path {
+			if nth--; nth == 0 {
+				return a.at[i]
+			}
+		}
+	}
+	t.Fatalf("request %q was not sent often enough; those sent: %q", path, a.paths)
+	return 0
+}
+
+// status responds with a status; header is names and values in turn.
+func status(code int, header ...string) (*http.Response, error) {
+	resp := &http.Response{StatusCode: code, Status: fmt.Sprint(code, " ", http.StatusText(code)), Header: http.Header{}, Body: http.NoBody}
+	for i := 0; i < len(header); i += 2 {
+		resp.Header.Set(header[i], header[i+1])
+	}
+	return resp, nil
+}
+
+// then429 rejects the first request with a Retry-After, and gives the others to next.
+func then429(retryAfter string, next replies) replies {
+	return func(n int, req *http.Request) (*http.Response, error) {
+		if n == 1 {
+			return status(429, "Retry-After", retryAfter)
+		}
+		return next(n, req)
+	}
+}
+
+func ok(int, *http.Request) (*http.Response, error) { return status(200) }
+
+// asked is what came of a call.
+type asked struct {
+	path string
+	code int // 0: an error
+	err  error
+	took time.Duration
+}
+
+// ask makes one call: a GET unless the path begins with "POST ".
+func ask(ctx context.Context, rt http.RoundTripper, path string) asked {
+	method := http.MethodGet
+	name, post := strings.CutPrefix(path, "POST ")
+	if post {
+		method = http.MethodPost
+	}
+	if !strings.Contains(name, "://") {
+		name = "https://eu.api.ovh.com/" + name
+	}
+	req, err := http.NewRequestWithContext(ctx, method, name, nil)
+	if err != nil {
+		return asked{path: path, err: err}
+	}
+	began := time.Now()
+	resp, err := rt.RoundTrip(req)
+	a := asked{path: path, err: err, took: time.Since(began)}
+	if err == nil {
+		a.code = resp.StatusCode
+		resp.Body.Close()
+	}
+	return a
+}
+
+// asking makes calls that go on in the background, each of them begun when the one before waits or is under way.
+type asking struct {
+	rt  http.RoundTripper
+	wg  sync.WaitGroup
+	mu  sync.Mutex
+	all map[string]asked
+}
+
+func (a *asking) begin(ctx context.Context, paths ...string) {
+	for _, path := range paths {
+		a.wg.Go(func() {
+			got := ask(ctx, a.rt, path)
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if a.all == nil {
+				a.all = map[string]asked{}
+			}
+			a.all[path] = got
+		})
+		synctest.Wait()
+	}
+}
+
+// sofar is what came of a call, nothing if it is not done.
+func (a *asking) sofar(path string) asked {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.all[path]
+}
+
+// wait returns what came of all calls, by path.
+func (a *asking) wait() map[string]asked {
+	a.wg.Wait()
+	return a.all
+}
+
+func wantBetween(t *testing.T, what string, got, low, high time.Duration) {
+	t.Helper()
+	if got < low || got > high {
+		t.Errorf("%s: %s, want %s to %s", what, got, low, high)
+	}
+}
+
+func wantCode(t *testing.T, got asked, want int) {
+	t.Helper()
+	if got.code != want {
+		t.Errorf("%s: status %d, error %v; want status %d", got.path, got.code, got.err, want)
+	}
+}
+
+func bubble(t *testing.T, name string, f func(*testing.T)) {
+	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+}
+
+func TestCancelledWaitersCostNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newQuotaAPI(then429("10", ok))
+		calls := &asking{rt: &RetryTransport{Base: api}}
+		calls.begin(t.Context(), "rejected")
+		ctx, cancel := context.WithCancel(t.Context())
+		for i := range 500 {
+			calls.begin(ctx, fmt.Sprint("cancelled", i))
+		}
+		calls.begin(t.Context(), "last")
+		time.Sleep(time.Second)
+		cancel()
+		synctest.Wait()
+		for i := range 500 {
+			if got := calls.sofar(fmt.Sprint("cancelled", i)); !errors.Is(got.err, context.Canceled) {
+				t.Fatalf("a cancelled call: status %d, error %v; want context.Canceled at once", got.code, got.err)
+			}
+		}
+		calls.wait()
+		if want := []string{"rejected", "rejected", "last"}; !reflect.DeepEqual(api.paths, want) {
+			t.Errorf("sent: %q, want %q", api.paths, want)
+		}
+		wantBetween(t, "the call behind the cancelled ones was sent after the probe", api.at[2]-api.at[1], 0, 2*time.Second)
+	})
+}
+
+// One that is cancelled at the instant of its turn leaves it to the next.
+func TestTurnOfCancelledWaiterGoesToTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 40 { // what wins, the turn or the context, is random
+			var p pace
+			p.report(0, limited, 0)
+			ctx, cancel := context.WithCancel(t.Context())
+			first, _, _ := p.join(time.Time{}, false)
+			second, _, _ := p.join(time.Time{}, false)
+			<-first.left
+			cancel()
+			if err := p.wait(ctx, first); err == nil {
+				p.report(first.lesson, lost, 0)
+			}
+			before := time.Now()
+			<-second.left
+			if late := time.Since(before); late != 0 {
+				t.Fatalf("the next probe left %s later, want at once", late)
+			}
+		}
+	})
+}
+
+// Whatever becomes of a probe, the queue moves on.
+func TestQueueMovesOnAfterProbe(t *testing.T) {
+	never := func(req *http.Request) (*http.Response, error) {
+		select {
+		case <-time.After(time.Hour):
+		case <-req.Context().Done():
+		}
+		return nil, io.ErrUnexpectedEOF
+	}
+	for _, c := range []struct {
+		name      string
+		probe     func(req *http.Request) (*http.Response, error)
+		low, high time.Duration // from the probe to the next request
+	}{
+		{"lost", func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }, 0, 0},
+		{"cancelled under way", func(req *http.Request) (*http.Response, error) {
+			<-req.Context().Done() // after 3 s
+			return nil, req.Context().Err()
+		}, 0, 3 * time.Second},
+		{"response never comes", never, 10 * time.Second, 10 * time.Second},
+		{"503", func(*http.Request) (*http.Response, error) { return status(503) }, 0, time.Second},
+		{"400", func(*http.Request) (*http.Response, error) { return status(400) }, 0, time.Second},
+		{"panic in Base", func(*http.Request) (*http.Response, error) { panic(http.ErrAbortHandler) }, 0, 0},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			api := newQuotaAPI(then429("5", func(n int, req *http.Request) (*http.Response, error) {
+				if req.URL.Path == "/probe" {
+					return c.probe(req)
+				}
+				return status(200)
+			}))
+			rt := &RetryTransport{Base: api}
+			calls := &asking{rt: &recovering{rt}}
+			ctx, cancel := context.WithCancel(t.Context())
+			rejected, stop := context.WithCancel(t.Context())
+			calls.begin(rejected, "rejected")
+			calls.begin(ctx, "POST probe")
+			calls.begin(t.Context(), "next", "last")
+			stop() // so that the probe is the first in the queue
+			if c.name == "cancelled under way" {
+				time.AfterFunc(8*time.Second, cancel)
+			}
+			time.Sleep(time.Minute)
+			cancel()
+			got := calls.wait()
+			wantBetween(t, "the next request, after the probe", api.sent(t, "next", 1)-api.sent(t, "probe", 1), c.low, c.high)
+			wantCode(t, got["next"], 200)
+			wantCode(t, got["last"], 200)
+		})
+	}
+}
+
+// A 503 is a response: the probe shows that there is room again, and what waits leaves one by one, not all at once.
+func TestQueueStaysPacedOver503s(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newQuotaAPI(then429("5", func(int, *http.Request) (*http.Response, error) { return status(503) }))
+		calls := &asking{rt: &RetryTransport{Base: api}}
+		for i := range 50 {
+			calls.begin(t.Context(), fmt.Sprint("POST ", i))
+		}
+		for _, got := range calls.wait() {
+			wantCode(t, got, 503)
+		}
+		wantBetween(t, "50 requests, after the hold, left within", api.at[50]-api.at[1], time.Second, time.Minute)
+	})
+}
+
+// recovering makes an error of a panic, as a server does.
+type recovering struct{ base http.RoundTripper }
+
+func (r *recovering) RoundTrip(req *http.Request) (resp *http.Response, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			resp, err = nil, fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return r.base.RoundTrip(req)
+}
+
+func TestFirstComeFirstServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newQuotaAPI(func(n int, req *http.Request) (*http.Response, error) {
+			switch n {
+			case 1:
+				time.Sleep(2 * time.Second) // it is rejected when others wait
+				return status(429, "Retry-After", "5")
+			case 2:
+				return status(429, "Retry-After", "5")
+			}
+			return status(200)
+		})
+		calls := &asking{rt: &RetryTransport{Base: api}}
+		calls.begin(t.Context(), "slow", "fast", "a", "b", "c", "d", "e")
+		calls.wait()
+		want := []string{"slow", "fast", "fast", "slow", "a", "b", "c", "d", "e"}
+		if !reflect.DeepEqual(api.paths, want) {
+			t.Errorf("sent: %q, want those that were rejected first, and all in their order: %q", api.paths, want)
+		}
+	})
+}
+
+func TestHostsDoNotTouchEachOther(t *testing.T) {
+	for _, c := range []struct {
+		name, url string
+		held      bool
+	}{
+		{"the same host", "https://eu.api.ovh.com/other", true},
+		{"an alias of it", "https://api.ovh.com/other", true},
+		{"another region", "https://ca.api.ovh.com/other", false},
+		{"a host of nobody", "https://example.org/other", false},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			rt := &RetryTransport{Base: newQuotaAPI(then429("60", ok))}
+			calls := &asking{rt: rt}
+			calls.begin(t.Context(), "rejected", c.url)
+			got := calls.wait()
+			wantCode(t, got[c.url], 200)
+			if held := got[c.url].took > 0; held != c.held {
+				t.Errorf("held for %s, want held: %t", got[c.url].took, c.held)
+			}
+		})
+	}
+}
+
+func TestHostsNotAskedAreSwept(t *testing.T) {
+	known := func(rt *RetryTransport) (names []string) {
+		for name := range *rt.hosts.all.Load() {
+			names = append(names, name)
+		}
+		return names
+	}
+	reject := func(_ int, req *http.Request) (*http.Response, error) {
+		if strings.HasPrefix(req.URL.Path, "/rejected") {
+			return status(429, "Retry-After", fmt.Sprint(int(2*forgetAfter.Seconds())))
+		}
+		return status(200)
+	}
+	bubble(t, "asked no more", func(t *testing.T) {
+		rt := &RetryTransport{Base: newQuotaAPI(reject)}
+		for i := range 50 {
+			wantCode(t, ask(t.Context(), rt, fmt.Sprintf("https://h%d.example.org/rejected", i)), 429)
+			time.Sleep(forgetAfter / 10)
+		}
+		if got := len(known(rt)); got > 23 { // a hold and its jitter last 20 to 22 of these steps
+			t.Errorf("%d hosts are known of 50, want those only that are still held", got)
+		}
+		time.Sleep(4 * forgetAfter)
+		ask(t.Context(), rt, "https://last.example.org/rejected")
+		if got := known(rt); !reflect.DeepEqual(got, []string{"last.example.org"}) {
+			t.Errorf("known: %q, want the last host only", got)
+		}
+	})
+	bubble(t, "somebody still waits", func(t *testing.T) {
+		api := newQuotaAPI(func(n int, req *http.Request) (*http.Response, error) {
+			if n > 1 && req.URL.Path == "/rejected" {
+				return status(200)
+			}
+			return reject(n, req)
+		})
+		rt := &RetryTransport{Base: api}
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		calls := &asking{rt: rt}
+		calls.begin(ctx, "rejected")
+		time.Sleep(forgetAfter * 3 / 2)
+		ask(t.Context(), rt, "https://example.org/rejected-as-well")
+		calls.begin(ctx, "fresh")
+		got := calls.wait()
+		wantBetween(t, "a call to a host whose hold has a quarter to go", got["fresh"].took, forgetAfter/2, forgetAfter)
+	})
+}
+
+func TestRetryAfterOf429(t *testing.T) {
+	const s = time.Second
+	skewed := time.Date(2031, 5, 4, 3, 2, 1, 0, time.UTC) // the API's clock has nothing to do with ours
+	for _, c := range []struct {
+		name      string
+		header    []string
+		deadline  time.Duration
+		want      int
+		low, high time.Duration
+	}{
+		{"seconds", []string{"Retry-After", "7"}, 0, 200, 7 * s, 8 * s},
+		{"a date, counted from the response's Date", []string{"Retry-After", skewed.Add(7 * s).Format(http.TimeFormat),
+			"Date", skewed.Format(http.TimeFormat)}, 0, 200, 7 * s, 8 * s},
+		{"a date in the past", []string{"Retry-After", skewed.Add(-7 * s).Format(http.TimeFormat), "Date", skewed.Format(http.TimeFormat)},
+			0, 200, s, 2 * s},
+		{"0", []string{"Retry-After", "0"}, 0, 200, s, 2 * s},
+		{"negative", []string{"Retry-After", "-5"}, 0, 200, s, 2 * s},
+		{"absent", nil, 0, 200, s, 2 * s},
+		{"garbage", []string{"Retry-After", "soon"}, 0, 200, s, 2 * s},
+		{"more than MaxWait", []string{"Retry-After", "300"}, 0, 200, 300 * s, 330 * s},
+		{"ten minutes", []string{"Retry-After", "600"}, 0, 200, 600 * s, 660 * s},
+		{"more than ten minutes", []string{"Retry-After", "601"}, 0, 429, 0, 0},
+		{"more than ten minutes, within the deadline", []string{"Retry-After", "1200"}, time.Hour, 200, 1200 * s, 1320 * s},
+		{"beyond the deadline", []string{"Retry-After", "60"}, 30 * s, 429, 0, 0},
+		{"centuries", []string{"Retry-After", "99999999999999999999"}, 0, 429, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for range 5 { // the jitter is random
+				synctest.Test(t, func(t *testing.T) {
+					rt := &RetryTransport{Base: newQuotaAPI(func(n int, req *http.Request) (*http.Response, error) {
+						if n == 1 {
+							return status(429, c.header...)
+						}
+						return status(200)
+					})}
+					ctx, cancel := context.WithTimeout(t.Context(), max(c.deadline, 1))
+					defer cancel()
+					if c.deadline == 0 {
+						ctx = t.Context()
+					}
+					got := ask(ctx, rt, "me")
+					wantCode(t, got, c.want)
+					wantBetween(t, "time until the end", got.took, c.low, c.high)
+				})
+			}
+		})
+	}
+}
+
+// A Retry-After that is too small does not lead to a storm. A host that has granted nothing for half an hour hands out its 429.
+func TestNothingButRejections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newQuotaAPI(func(int, *http.Request) (*http.Response, error) { return status(429, "Retry-After", "1") })
+		calls := &asking{rt: &RetryTransport{Base: api}}
+		for i := range 20 {
+			calls.begin(t.Context(), fmt.Sprint(i))
+		}
+		for path, got := range calls.wait() {
+			if api, ok := errors.AsType[*APIError](got.err); got.code != 429 && (!ok || api.StatusCode != 429) {
+				t.Errorf("%s: status %d, error %v; want its 429, or an APIError with one if it was never sent", path, got.code, got.err)
+			}
+			wantBetween(t, path+" was given its 429 after", got.took, 29*time.Minute, 32*time.Minute)
+		}
+		if n := len(api.paths); n > 220 { // one every 10 s or so, 30 minutes long
+			t.Errorf("%d requests were sent, want at most 220", n)
+		}
+	})
+}
+
+// fixedWindow grants n requests in each minute.
+func fixedWindow(quota func() int) replies {
+	var mu sync.Mutex
+	start, used := time.Now(), 0
+	return func(int, *http.Request) (*http.Response, error) {
+		time.Sleep(80 * time.Millisecond)
+		mu.Lock()
+		defer mu.Unlock()
+		if past := time.Since(start); past >= time.Minute {
+			start, used = time.Now().Add(-(past % time.Minute)), 0
+		}
+		if used++; used > quota() {
+			return status(429, "Retry-After", fmt.Sprint(int((time.Minute-time.Since(start)).Seconds())+1))
+		}
+		return status(200)
+	}
+}
+
+// stateOf is the state of the host that all tests ask.
+func stateOf(rt *RetryTransport) paceState {
+	p := rt.hosts.get(apiHost("eu.api.ovh.com"), false).paceOrNil()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state
+}
+
+func TestFreeAgain(t *testing.T) {
+	bubble(t, "after minutes of slow start", func(t *testing.T) {
+		rt := &RetryTransport{Base: newQuotaAPI(then429("1", ok))}
+		for range 85 {
+			ask(t.Context(), rt, "me")
+			time.Sleep(time.Second)
+		}
+		if got := stateOf(rt); got != paced {
+			t.Errorf("after 85 s the state is %d, want %d (paced)", got, paced)
+		}
+		for range 200 {
+			ask(t.Context(), rt, "me")
+			time.Sleep(time.Second)
+		}
+		if got := stateOf(rt); got != free {
+			t.Errorf("after 285 s the state is %d, want %d (free)", got, free)
+		}
+	})
+	bubble(t, "when the rate has grown 16-fold", func(t *testing.T) {
+		quota := 60
+		api := newQuotaAPI(fixedWindow(func() int { return quota }))
+		rt := &RetryTransport{Base: api}
+		calls := &asking{rt: rt}
+		for i := range 300 { // it learns about one a second
+			calls.begin(t.Context(), fmt.Sprint("first", i))
+		}
+		calls.wait()
+		if got := stateOf(rt); got != paced {
+			t.Errorf("after 300 calls at 60 a minute the state is %d, want %d (paced)", got, paced)
+		}
+		quota = 1e6
+		for range 2 * 3600 {
+			ask(t.Context(), rt, "light")
+			time.Sleep(time.Second)
+		}
+		if got := stateOf(rt); got != free {
+			t.Errorf("after two hours without a 429 the state is %d, want %d (free)", got, free)
+		}
+		began := time.Now()
+		for i := range 500 {
+			calls.begin(t.Context(), fmt.Sprint("burst", i))
+		}
+		calls.wait()
+		wantBetween(t, "500 calls at once, after two hours without a 429", time.Since(began), 0, time.Second)
+	})
+}
+
+func TestDeadlinesBehindAQueueOfMinutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newQuotaAPI(fixedWindow(func() int { return 60 }))
+		rt := &RetryTransport{Base: api}
+		calls := &asking{rt: rt}
+		for i := range 900 {
+			calls.begin(t.Context(), fmt.Sprint(i))
+		}
+		time.Sleep(4 * time.Minute) // the rate is known by now, and ten minutes of work are left
+		within := func(d time.Duration) asked {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			defer cancel()
+			return ask(ctx, rt, "within "+d.String())
+		}
+		got := within(3 * time.Minute)
+		if !errors.Is(got.err, context.DeadlineExceeded) || got.took != 0 {
+			t.Errorf("a call with 3 minutes: status %d, error %v after %s; want context.DeadlineExceeded at once", got.code, got.err, got.took)
+		}
+		if text := fmt.Sprint(got.err); !strings.Contains(text, "in about 1") && !strings.Contains(text, "in about 9") {
+			t.Errorf("error %q, want one that says how long the queue is: about ten minutes", text)
+		}
+		got = within(time.Hour)
+		wantCode(t, got, 200)
+		wantBetween(t, "a call with an hour took", got.took, 8*time.Minute, 15*time.Minute)
+		for path, got := range calls.wait() {
+			if got.code != 200 {
+				t.Fatalf("%s: status %d, error %v; want 200", path, got.code, got.err)
+			}
+		}
+	})
+}
+
+// Ten requests leave before the first 429 is known. Their 429s, which come one by one, are one lesson.
+func Test429OfAnOlderLessonIsNoNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newQuotaAPI(func(n int, req *http.Request) (*http.Response, error) {
+			if n <= 10 {
+				time.Sleep(time.Duration(n) * 90 * time.Millisecond)
+				return status(429)
+			}
+			return status(200)
+		})
+		calls := &asking{rt: &RetryTransport{Base: api}}
+		for i := range 10 {
+			calls.begin(t.Context(), fmt.Sprint(i))
+		}
+		for _, got := range calls.wait() {
+			wantCode(t, got, 200)
+		}
+		wantBetween(t, "the probe, after the first 429", api.at[10]-90*time.Millisecond, time.Second, 1100*time.Millisecond)
+		if len(api.paths) != 20 {
+			t.Errorf("%d requests were sent, want 20", len(api.paths))
+		}
+	})
+}
+
+func TestStray429CostsTenSecondsAtMost(t *testing.T) {
+	for _, retryAfter := range []string{"", "1"} {
+		bubble(t, fmt.Sprintf("Retry-After %q", retryAfter), func(t *testing.T) {
+			stray := 1 + rand.IntN(1000)
+			api := newQuotaAPI(func(n int, _ *http.Request) (*http.Response, error) {
+				time.Sleep(80 * time.Millisecond)
+				if n == stray {
+					return status(429, "Retry-After", retryAfter)
+				}
+				return status(200)
+			})
+			rt := &RetryTransport{Base: api}
+			const goroutines, each = 64, 400
+			began := time.Now()
+			var wg sync.WaitGroup
+			for range goroutines {
+				wg.Go(func() {
+					for range each {
+						if got := ask(t.Context(), rt, "me"); got.code != 200 {
+							t.Errorf("status %d, error %v; want 200", got.code, got.err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			const ideal = each * 80 * time.Millisecond
+			wantBetween(t, fmt.Sprintf("25,600 calls with a stray 429 at #%d", stray), time.Since(began), ideal, ideal+10*time.Second)
+		})
+	}
+}
+
+// A 429 is news for everybody, also if its own call is not sent again.
+func Test429OfACallThatEndsCountsForEverybody(t *testing.T) {
+	bubble(t, "a body that cannot be replayed", func(t *testing.T) {
+		rt := &RetryTransport{Base: newQuotaAPI(then429("60", ok))}
+		req, err := http.NewRequestWithContext(t.Context(), "PUT", "https://eu.api.ovh.com/x", io.LimitReader(zeros{}, 2<<20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := rt.RoundTrip(req)
+		if err != nil || resp.StatusCode != 429 {
+			t.Fatalf("%v, error %v; want its 429", resp, err)
+		}
+		resp.Body.Close()
+		wantBetween(t, "the next call took", ask(t.Context(), rt, "me").took, time.Minute, 66*time.Second)
+	})
+	bubble(t, "a call that is cancelled", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		rt := &RetryTransport{Base: newQuotaAPI(func(n int, req *http.Request) (*http.Response, error) {
+			if n == 1 {
+				cancel()
+				return status(429, "Retry-After", "60")
+			}
+			return status(200)
+		})}
+		if got := ask(ctx, rt, "x"); got.code != 429 && !errors.Is(got.err, context.Canceled) {
+			t.Errorf("the cancelled call: status %d, error %v; want its 429 or context.Canceled", got.code, got.err)
+		}
+		wantBetween(t, "the next call took", ask(t.Context(), rt, "me").took, time.Minute, 66*time.Second)
+	})
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
