@@ -106,7 +106,7 @@ func TestAliasIsSignedWithItsOwnHost(t *testing.T) {
 				transport := &Transport{Endpoint: Endpoint("https://" + endpoint + "/1.0"), Credentials: credentialsEU,
 					Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 						sent = r
-						return answer(200, "{}"), nil
+						return response(200, "{}"), nil
 					})}
 				req, _ := http.NewRequest("GET", "https://"+asked+"/1.0/me", nil)
 				if _, err := transport.RoundTrip(req); err != nil {
@@ -135,11 +135,11 @@ func TestRedirectBetweenAliases(t *testing.T) {
 		client := &http.Client{Transport: &Transport{Endpoint: EU, Credentials: credentialsEU,
 			Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				if last = r; r.URL.Host == "eu.api.ovh.com" {
-					resp := answer(307, "")
+					resp := response(307, "")
 					resp.Header.Set("Location", test.to)
 					return resp, nil
 				}
-				return answer(200, "{}"), nil
+				return response(200, "{}"), nil
 			})}}
 		resp, err := client.Get("/me")
 		if err != nil {
@@ -176,7 +176,7 @@ func TestVersionInAPath(t *testing.T) {
 		client := &http.Client{Transport: &Transport{Endpoint: test.endpoint, Credentials: credentialsEU,
 			Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				sent = r
-				return answer(200, "{}"), nil
+				return response(200, "{}"), nil
 			})}}
 		resp, err := client.Get(test.path)
 		if err != nil {

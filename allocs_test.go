@@ -106,7 +106,7 @@ func TestBytesHeldWhileStreaming(t *testing.T) {
 	sent := int64(0)
 	rt := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: testKeys, Base: baseFunc(func(req *http.Request) (*http.Response, error) {
 		sent, _ = io.Copy(io.Discard, req.Body)
-		return answer(http.StatusOK, ""), nil
+		return response(http.StatusOK, ""), nil
 	})}
 	n := allocated(func() {
 		if _, err := rt.RoundTrip(req); err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 func rejected(status int, body string, headers ...string) *http.Response {
-	resp := answer(status, body, headers...)
+	resp := response(status, body, headers...)
 	resp.Request, _ = http.NewRequest("DELETE", "https://eu.api.ovh.com/1.0/me?secret=hunter2", nil)
 	return resp
 }
@@ -139,7 +139,7 @@ func TestCheckResponseOddities(t *testing.T) {
 }
 
 func ExampleCheckResponse() {
-	resp := answer(403, `{"errorCode":"NOT_GRANTED_CALL","message":"This call has not been granted"}`, "X-Ovh-Queryid", "EU.ext-1.2.3")
+	resp := response(403, `{"errorCode":"NOT_GRANTED_CALL","message":"This call has not been granted"}`, "X-Ovh-Queryid", "EU.ext-1.2.3")
 	resp.Request, _ = http.NewRequest("DELETE", "/me", nil) // resp came from client.Do of this request
 
 	err := ovhauth.CheckResponse(resp)

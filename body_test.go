@@ -161,9 +161,9 @@ func TestRepairedBodyIsSigned(t *testing.T) {
 					t.Errorf("%d bytes, GetBody %v: sent %d of them, or signed other ones", size, getBody, len(b))
 				}
 				if sent++; sent == 1 {
-					return answer(400, timeOut, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
+					return response(400, timeOut, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
 				}
-				return answer(200, ""), nil
+				return response(200, ""), nil
 			})
 			req := newRequest(t, "POST", "/me", strings.NewReader(text))
 			if !getBody {
@@ -205,7 +205,7 @@ func TestBodyTooLarge(t *testing.T) {
 			if n, _ := io.Copy(io.Discard, req.Body); n != test.size || req.ContentLength != test.size {
 				t.Errorf("%s: %d bytes sent, Content-Length %d", test.name, n, req.ContentLength)
 			}
-			return answer(200, ""), nil
+			return response(200, ""), nil
 		})
 		_, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(req)
 		if !errors.Is(err, test.want) || body.closed != 1 || zeros.read > test.most {
@@ -244,7 +244,7 @@ func TestLargeFileIsStreamed(t *testing.T) {
 	req := newRequest(t, "PUT", "/disk", file)
 	req.ContentLength = size
 	req.GetBody = func() (io.ReadCloser, error) { return os.Open(path) }
-	base := baseFunc(func(req *http.Request) (*http.Response, error) { return answer(200, ""), nil })
+	base := baseFunc(func(req *http.Request) (*http.Response, error) { return response(200, ""), nil })
 	transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}
 
 	var before, after runtime.MemStats
@@ -401,7 +401,7 @@ func TestOddGetBody(t *testing.T) {
 		req := newRequest(t, "PUT", "/me", nil)
 		req.Body, req.GetBody = body, getBody
 		base := baseFunc(func(*http.Request) (*http.Response, error) { // has the body opened again
-			return answer(400, timeOut, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
+			return response(400, timeOut, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
 		})
 		func() {
 			defer func() { // a nil reader panics, as it does in net/http; the body is closed all the same
@@ -425,7 +425,7 @@ func TestTokenStreamsTheBody(t *testing.T) {
 		if r.Body != req.Body {
 			t.Error("the body was held")
 		}
-		return answer(200, ""), nil
+		return response(200, ""), nil
 	})
 	if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: ovhauth.Credentials{AccessToken: "t"}, Base: base}).RoundTrip(req); err != nil {
 		t.Error(err)
@@ -503,11 +503,11 @@ func TestReplayOfAPartlyReadBody(t *testing.T) {
 					b := make([]byte, first)
 					n, _ := io.ReadFull(r.Body, b)
 					sent = append(sent, string(b[:n]))
-					return answer(401, "{}"), nil
+					return response(401, "{}"), nil
 				}
 				b, err := io.ReadAll(r.Body)
 				sent = append(sent, string(b))
-				return answer(200, "{}"), err
+				return response(200, "{}"), err
 			})
 			opened := &openings{text: text}
 			req := newRequest(t, "POST", "/me", nil)

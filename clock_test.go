@@ -55,7 +55,7 @@ func timeAPI(ahead time.Duration, status int, body func(time.Time) string) *http
 		time.Sleep(time.Second)
 		now := time.Now().Add(ahead)
 		time.Sleep(time.Second)
-		return answer(status, body(now)), nil
+		return response(status, body(now)), nil
 	})}}
 }
 

@@ -492,6 +492,9 @@ func (c Credentials) usable(ctx context.Context, need need, from CredentialProvi
 	}
 	if err == nil && missing != nil {
 		hint := "set them in Transport.Credentials"
+		if len(missing) == 1 {
+			hint = "set it in Transport.Credentials"
+		}
 		if l, ok := from.(*lookup); ok {
 			hint = l.hint(ctx, missing)
 		}

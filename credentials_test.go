@@ -69,7 +69,7 @@ type roundTripFunc func(*http.Request) (*http.Response, error)
 
 func (f roundTripFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-func answer(status int, body string) *http.Response {
+func response(status int, body string) *http.Response {
 	return &http.Response{
 		StatusCode: status,
 		Header:     http.Header{"Content-Type": {"application/json"}},
@@ -97,14 +97,14 @@ func sentBy(t *testing.T, p CredentialProvider, e Endpoint) (Credentials, error)
 			if strings.HasSuffix(req.URL.Path, "/oauth2/token") {
 				req.ParseForm()
 				token := tokenFor(req.PostForm.Get("client_id"), req.PostForm.Get("client_secret"))
-				return answer(200, `{"access_token":"`+token+`","expires_in":3599}`), nil
+				return response(200, `{"access_token":"`+token+`","expires_in":3599}`), nil
 			}
 			sent = Credentials{
 				ApplicationKey: req.Header.Get("X-Ovh-Application"),
 				ConsumerKey:    req.Header.Get("X-Ovh-Consumer"),
 				AccessToken:    strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer "),
 			}
-			return answer(200, "{}"), nil
+			return response(200, "{}"), nil
 		}),
 	}}
 	resp, err := client.Get("/me")
@@ -361,7 +361,7 @@ func TestEnvCredentialsReadsNoFile(t *testing.T) {
 	asked := ""
 	ctx := through(t.Context(), func(req *http.Request) (*http.Response, error) {
 		asked = req.URL.Host
-		return answer(400, ""), nil
+		return response(400, ""), nil
 	})
 	if EnvCredentials().Retrieve(ctx); asked != "www.ovh.com" {
 		t.Errorf("asked %s for a token", asked)
@@ -413,7 +413,7 @@ func TestDefaultEndpoint(t *testing.T) {
 				Credentials: Credentials{AccessToken: "T"},
 				Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 					asked = req.URL.String()
-					return answer(200, "{}"), nil
+					return response(200, "{}"), nil
 				}),
 			}}
 			resp, err := client.Get("/me")
@@ -689,7 +689,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 	if s := c.String() + string(text) + string(asXML) + string(asKey); err != nil || keyErr != nil || leaks(s) || strings.Count(s, redacted) != 16 {
 		t.Errorf("as text, XML and a key of JSON: %v, %v: %s", err, keyErr, s)
 	}
-	transport := &Transport{Credentials: c, Base: roundTripFunc(func(*http.Request) (*http.Response, error) { return answer(200, "{}"), nil })}
+	transport := &Transport{Credentials: c, Base: roundTripFunc(func(*http.Request) (*http.Response, error) { return response(200, "{}"), nil })}
 	retry := &RetryTransport{Base: transport}
 	req, _ := http.NewRequest("GET", "https://eu.api.ovh.com/1.0/me", nil)
 	if _, err := retry.RoundTrip(req); err != nil {
@@ -729,7 +729,7 @@ func TestProviderSaysItsSource(t *testing.T) {
 		if got := fmt.Sprint(test.p); !strings.HasPrefix(got, test.before) {
 			t.Errorf("%s: before it is used it says %q, want %q", test.name, got, test.before)
 		}
-		ctx := through(t.Context(), func(*http.Request) (*http.Response, error) { return answer(200, `{"access_token":"T"}`), nil })
+		ctx := through(t.Context(), func(*http.Request) (*http.Response, error) { return response(200, `{"access_token":"T"}`), nil })
 		if _, err := test.p.Retrieve(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -767,7 +767,7 @@ func TestTransportTakesTheEndpointOfItsFiles(t *testing.T) {
 		if r.URL.Host != "ca.api.ovh.com" || r.Header.Get("Authorization") != "Bearer ca" {
 			t.Errorf("%s went to %s", r.Header.Get("Authorization"), r.URL)
 		}
-		return answer(200, ""), nil
+		return response(200, ""), nil
 	})}
 	req, _ := http.NewRequest("GET", "/me", nil)
 	if _, err := transport.RoundTrip(req); err != nil {

@@ -123,7 +123,8 @@ const (
 	// Of "throttled": the API's rate limit.
 	ReasonRateLimit = "rate limit"
 
-	// Of "held": others that wait for the same host come first, or a 429 holds them all.
+	// Of "held": others that wait for the same host come first, or a 429 holds them all. Or it is ReasonLimiter: the Limiter has let
+	// the request wait, and Wait is how long.
 	ReasonQueue = "queue"
 
 	// Of "gave up": the limit.
@@ -133,7 +134,7 @@ const (
 	ReasonRetryAfter     = "Retry-After too long"    // beyond MaxWait; after a 429 without a deadline, beyond ten minutes
 	ReasonNothingGranted = "nothing granted"         // by the host, for thirty minutes
 	ReasonBody           = "body cannot be replayed" // no GetBody, and longer than 1 MiB
-	ReasonLimiter        = "limiter"                 // the Limiter returned an error
+	ReasonLimiter        = "limiter"                 // the Limiter returned an error; of "held": it took its time
 	ReasonContextEnded   = "context ended"           // while the request waited
 
 	// Of "clock corrected": what showed that the clock was wrong.

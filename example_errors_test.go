@@ -49,5 +49,5 @@ func ExampleTransport_missingCredentials() {
 	fmt.Println(err)
 	// Output:
 	// true
-	// Get "/me": ovhauth: missing credentials: consumer_key is missing; set them in Transport.Credentials
+	// Get "/me": ovhauth: missing credentials: consumer_key is missing; set it in Transport.Credentials
 }

@@ -62,5 +62,5 @@ func ExampleTransport_logger() {
 		return
 	}
 	resp.Body.Close()
-	// Output: level=INFO msg="ovhauth: clock corrected" method=GET path=/me attempt=1 wait=1h0m0s reason="query time out"
+	// Output: level=INFO msg="ovhauth: clock corrected" method=GET path=/me attempt=1 status=400 wait=1h0m0s reason="query time out"
 }

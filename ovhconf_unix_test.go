@@ -95,7 +95,7 @@ func TestWhichFilesAreOpened(t *testing.T) {
 		t.Setenv("OVH_ENDPOINT", test.variable)
 		t.Setenv("OVH_ACCESS_TOKEN", "T")
 		write(t, f.cwd, keysEU)
-		test.transport.Base = roundTripFunc(func(*http.Request) (*http.Response, error) { return answer(200, "{}"), nil })
+		test.transport.Base = roundTripFunc(func(*http.Request) (*http.Response, error) { return response(200, "{}"), nil })
 		opened := 0
 		ctx := &hookedContext{Context: t.Context(), onErr: func(int) {
 			var callers [10]uintptr
@@ -135,7 +135,7 @@ func TestExposedFile(t *testing.T) {
 			var log bytes.Buffer
 			transport := &Transport{
 				Logger: slog.New(slog.NewTextHandler(&log, nil)),
-				Base:   roundTripFunc(func(*http.Request) (*http.Response, error) { return answer(200, "{}"), nil }),
+				Base:   roundTripFunc(func(*http.Request) (*http.Response, error) { return response(200, "{}"), nil }),
 			}
 			for range 2 {
 				req, _ := http.NewRequest("GET", "/me", nil)

@@ -1,6 +1,7 @@
 package ovhauth
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"math"
@@ -9,117 +10,114 @@ import (
 	"time"
 )
 
-// pace is how fast requests leave for one host. It learns from 429 responses alone: the rate at which the API granted requests
-// between two of them. The zero value is ready; a pace is safe for concurrent use.
-type pace struct {
-	mu    sync.Mutex
-	state paceState
-	timer *time.Timer // runs the queue; there is one, however many wait
-
-	again, fresh list.List // the queue, of *waiter: requests that were sent before go first
-
-	// A lesson begins with each 429 that is news: one of a request that left after the last was learned.
-	lesson  int
-	heldAt  time.Time // when it began
-	until   time.Time // held: when the next probe may leave
-	back    time.Time // the earliest time at which the API may have had room again
-	probes  int       // refused, of this lesson
-	refused int       // all 429s of this lesson
-	tooFast float64   // rate that was refused
-	grew    bool      // it had grown beyond what is known
-
-	// What is known of the API: the rate, for how long to keep it, and how slowly it grows then.
-	rate        float64 // requests per second, 0 for unknown
-	flat, scale time.Duration
-	plateaus    int // refused in a row
-
-	// A cycle goes from one granted probe to the next.
-	since  time.Time     // when it began, zero for never
-	grants int           // in it
-	idle   time.Duration // of it, in which a request might have left and none was there
-	next   time.Time     // paced: when a request may leave
-	last   time.Time     // grant
-}
-
 type paceState int
 
 const (
-	free  paceState = iota // requests leave as they come
-	held                   // after a 429 none leaves until the hold is over, and then one at a time, as a probe
-	paced                  // after a granted probe they leave one by one, evenly
+	free  paceState = iota // requests leave as they come; a 429 begins a hold
+	held                   // none leaves until the hold is over, then one at a time, as a probe; a granted probe ends it
+	paced                  // they leave one by one, at a rate that grows; a 429 begins a hold, a rate far beyond need sets free
+)
+
+// pace is how fast requests leave for one host, as 429 responses teach it. The zero value is ready, and safe for concurrent use.
+type pace struct {
+	mu          sync.Mutex
+	state       paceState
+	again, anew list.List   // the queue, of *waiter: requests that were sent before go first
+	timer       *time.Timer // runs the queue, however many wait
+
+	// A lesson begins with a 429 that is news: one of a request that was sent under the last lesson. What else was under way then
+	// says the same thing again, whenever its response comes.
+	lesson  int
+	heldAt  time.Time // when the hold began
+	until   time.Time // when it ends, or when another probe leaves if nothing is heard of the last
+	probed  time.Time // when the last probe left, zero if none is under way
+	probes  int       // that were rejected, in this hold
+	unsure  time.Time // since when the API may have had room again
+	cost    int       // 429s in this lesson
+	tooFast float64   // the rate that was rejected
+	grew    bool      // that rate was more than what was known
+
+	// A cycle goes from one granted probe to the next, and shows how many requests are granted in that time.
+	since  time.Time     // when it began, zero if requests were free since
+	grants int           // in it
+	idle   time.Duration // of it, when a request might have left and none was there
+	last   time.Time     // when something was granted last; at first, the time of the first 429
+
+	// What is known: the rate is kept for a while and grows slowly then. An unknown one doubles every second.
+	rate        float64       // requests a second, 0 if unknown
+	flat, scale time.Duration // how long it is kept, and how slowly it grows
+	longest     time.Duration // hold: the API's window may be as long
+	ramp        time.Time     // when the doubling began
+	next        time.Time     // when the next request may leave
+}
+
+// The constants, each with the case of bench/quota that shows its reason.
+const (
+	firstHold   = time.Second            // without Retry-After: a stray 429 must cost little ("one 429 out of the blue")
+	longestHold = 30 * time.Second       // between probes: a window's end is not missed by more ("60/min fixed, RA absent")
+	minKnown    = 100 * time.Millisecond // the first hold is one interval of a known rate, not less: ("20/s sliding, RA absent"),
+	maxKnown    = 15 * time.Second       // and not more: the rate of a small quota is known badly ("5/min sliding, RA absent")
+	probeWait   = 10 * time.Second       // a probe without a response counts as lost then: the API responds within seconds
+	timerError  = 20 * time.Millisecond  // what a late timer has missed is made up for; more is idle time (over real sockets)
+	// Others may be taking all of a small quota, so that a probe every 30 s finds none for half an hour ("bucket of 1, 5 processes").
+	starving, starvingHold = 5 * time.Minute, 10 * time.Second
+	// A longer Retry-After, or so long without a grant, turns a call without a deadline away ("60/h", "nothing but 429"): two minutes
+	// are too short for windows of five, and ten for small quotas that are shared.
+	maxPatience, maxStarving = 10 * time.Minute, 30 * time.Minute
+	grantsPer429             = 40               // requests that a 429 must be worth: 0.025 for each success, half of what is promised
+	maxFlat                  = 4 * time.Minute  // or processes that share a quota unevenly stay so ("60/min fixed, 2 processes")
+	maxScale                 = time.Minute      // the same, for growing
+	minFlat                  = 5 * time.Second  // or the rate follows what long windows let through for a moment ("6000/min sliding")
+	growth                   = 0.02             // of the rate, times the cube of the time: slow near what is known, fast beyond ("doubled")
+	startRate                = 4.0              // of the doubling: 1,000 a second after 8 s ("one 429 out of the blue" may cost 10 s)
+	restart                  = 10 * time.Second // idle: the doubling begins anew, or a burst overruns its window ("70 calls every 2 min")
+	freeAfter                = 4 * time.Minute  // of doubling: there is no limit to learn. More than the pause of that burst
+	freeFactor               = 16               // times the known rate and nobody waits: the client wants less than the API grants
 )
 
 // outcome is what came of a request, as a pace sees it.
 type outcome int
 
 const (
-	lost    outcome = iota // no response, or one that says nothing about the rate
+	lost    outcome = iota // no response
 	granted                // a response other than 429
 	limited                // 429
 )
 
-// waiter is a request that waits for its turn.
+// waiter is a request in the queue.
 type waiter struct {
-	left     chan struct{} // closed when it has left the queue
-	lesson   int           // under which it may be sent
-	away     string        // the reason, if it may not
-	expected time.Duration // the wait that it was turned away for
-	deadline time.Time
+	left     chan struct{} // closed when it has left the queue; what follows does not change then
+	lesson   int           // under which it is sent
+	away     string        // the reason if it is not to be sent
+	expected time.Duration // how long its turn was expected to take
+	deadline time.Time     // zero for none
 	queue    *list.List
-	place    *list.Element // nil: not in the queue
+	place    *list.Element // nil if it is not in the queue
 }
 
-const (
-	firstHold     = time.Second
-	longestHold   = 30 * time.Second
-	patience      = 10 * time.Minute
-	deadAfter     = 30 * time.Minute
-	probePatience = 10 * time.Second
-)
-
-// join puts a request in the queue, or turns it away. The wait is how long it is expected to take.
-func (p *pace) join(deadline time.Time, again bool) (w *waiter, wait time.Duration) {
+// join puts a request in the queue, or turns it away at once. Its turn is expected after wait. Another's 429 may turn it away later.
+func (p *pace) join(deadline time.Time, again bool) (w *waiter, wait time.Duration, joined bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
-	w = &waiter{left: make(chan struct{}), deadline: deadline, queue: &p.fresh}
-	n := p.again.Len()
+	if p.timer == nil {
+		p.timer = time.AfterFunc(0, p.wake)
+	}
+	now, before := time.Now(), p.waiting()
+	w = &waiter{left: make(chan struct{}), deadline: deadline, queue: &p.anew}
 	if again {
-		w.queue = &p.again
-	} else {
-		n += p.fresh.Len()
+		w.queue, before = &p.again, p.again.Len()
 	}
-	wait = p.expect(now, n)
-	if w.away, w.expected = p.turnsAway(w, now, wait), wait; w.away != "" {
+	w.expected = p.expected(now, before)
+	if w.away = p.turnsAway(w, now); w.away != "" {
 		close(w.left)
-		return w, wait
+		return w, w.expected, false
 	}
-	w.place = w.queue.PushBack(w)
+	w.place, wait = w.queue.PushBack(w), w.expected
 	p.run(now)
-	return w, wait
+	return w, wait, true
 }
 
-// turnsAway returns why w should not wait, "" if it may.
-func (p *pace) turnsAway(w *waiter, now time.Time, wait time.Duration) string {
-	switch {
-	case wait <= 0:
-		return ""
-	case !w.deadline.IsZero():
-		if now.Add(wait).Before(w.deadline) {
-			return ""
-		}
-		return ReasonDeadline
-	case p.state != held:
-		return ""
-	case p.back.Sub(now) >= patience: // without the jitter: it is a second less than Retry-After
-		return ReasonRetryAfter
-	case !p.last.IsZero() && now.Sub(p.last) > deadAfter:
-		return ReasonNothingGranted
-	}
-	return ""
-}
-
-// wait waits for w's turn.
+// wait returns when w has left the queue, or the context's error.
 func (p *pace) wait(ctx context.Context, w *waiter) error {
 	select {
 	case <-w.left:
@@ -133,222 +131,222 @@ func (p *pace) wait(ctx context.Context, w *waiter) error {
 	if w.place != nil {
 		w.queue.Remove(w.place)
 	} else if w.away == "" {
-		p.missed(time.Now(), w.lesson)
+		p.lose(time.Now(), w.lesson)
 	}
 	return ctx.Err()
 }
 
-// report tells the pace what came of a request that was sent under lesson.
+// report tells the pace what came of a request that was sent under lesson. After is the Retry-After of a 429, 0 for none.
 func (p *pace) report(lesson int, came outcome, after time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	switch came {
-	case lost:
-		p.missed(now, lesson)
 	case granted:
-		p.granted(now, lesson)
+		p.grant(now, lesson)
 	case limited:
-		p.throttled(now, lesson, after)
+		p.reject(now, lesson, after)
+	default:
+		p.lose(now, lesson)
 	}
 }
 
-// current
+// isCurrent reports whether there was no news since lesson.
 func (p *pace) isCurrent(lesson int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.lesson == lesson
 }
 
+// isQuiet reports whether nobody waits and no hold is left.
 func (p *pace) isQuiet(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.waiting() == 0 && (p.state != held || !now.Before(p.until))
 }
 
-func every(rate float64) time.Duration { return time.Duration(float64(time.Second) / rate) }
+func (p *pace) waiting() int { return p.again.Len() + p.anew.Len() }
 
-func (p *pace) now(now time.Time) float64 {
-	t := now.Sub(p.since)
-	if p.rate == 0 {
-		return 4 * math.Exp2(min(t.Seconds(), 20))
-	}
-	if t <= p.flat {
-		return p.rate
-	}
-	x := min((t-p.flat).Seconds()/p.scale.Seconds(), 100)
-	return p.rate * (1 + 0.02*x*x*x)
-}
-
-func (p *pace) waiting() int { return p.again.Len() + p.fresh.Len() }
-
-// run lets go whom it is time for.
+// run lets those leave the queue whose time has come, and sets the timer for the next.
 func (p *pace) run(now time.Time) {
-	if p.state == paced && p.waiting() <= 1 {
-		if p.rate == 0 && now.Sub(p.since) > 90*time.Second || p.rate > 0 && p.now(now) >= 16*p.rate {
-			p.state = free
-			p.since = time.Time{}
-		}
+	if p.state == paced && p.waiting() <= 1 &&
+		(p.rate == 0 && now.Sub(p.since) > freeAfter || p.rate > 0 && p.rateAt(now) > freeFactor*p.rate) {
+		p.state, p.since = free, time.Time{}
 	}
 	for p.waiting() > 0 {
 		switch p.state {
 		case held:
 			if now.Before(p.until) {
-				p.arm(p.until.Sub(now))
+				p.timer.Reset(p.until.Sub(now))
 				return
 			}
 			p.idle += now.Sub(p.until)
-			p.until = now.Add(probePatience)
+			p.probed, p.until = now, now.Add(probeWait)
 		case paced:
-			if p.next.After(now) {
-				p.arm(p.next.Sub(now))
+			if now.Before(p.next) {
+				p.timer.Reset(p.next.Sub(now))
 				return
 			}
-			if late := now.Sub(p.next); late > 20*time.Millisecond {
-				p.idle += late
-				p.next = now
+			if late := now.Sub(p.next); late > timerError {
+				p.idle, p.next = p.idle+late, now
+				if late > restart {
+					p.ramp = now
+				}
 			}
-			p.next = p.next.Add(every(p.now(now)))
+			p.next = p.next.Add(duration(1 / p.rateAt(now)))
 		}
-		p.pop()
+		p.leave(cmp.Or(p.again.Front(), p.anew.Front()).Value.(*waiter), "")
 	}
 }
 
-func (p *pace) pop() {
-	q := &p.again
-	if q.Len() == 0 {
-		q = &p.fresh
-	}
-	w := q.Remove(q.Front()).(*waiter)
-	w.place, w.lesson = nil, p.lesson
+// leave takes w out of the queue: to be sent, or turned away for a reason.
+func (p *pace) leave(w *waiter, away string) {
+	w.queue.Remove(w.place)
+	w.place, w.lesson, w.away = nil, p.lesson, away
 	close(w.left)
 }
 
-// expect
-func (p *pace) expect(now time.Time, n int) time.Duration {
-	switch p.state {
-	case held:
-		wait := max(0, p.until.Sub(now))
-		if p.rate > 0 {
-			wait += time.Duration(float64(n) / p.rate * 1e9)
-		}
-		return wait
-	case paced:
-		return max(0, p.next.Sub(now)) + time.Duration(float64(n)/p.now(now)*1e9)
-	}
-	return 0
+func (p *pace) wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.run(time.Now())
 }
 
-func (p *pace) throttled(now time.Time, lesson int, after time.Duration) {
-	p.refused++
+// rateAt is how many requests a second leave, when paced.
+func (p *pace) rateAt(now time.Time) float64 {
+	if p.rate == 0 {
+		return startRate * math.Exp2(min(now.Sub(p.ramp).Seconds(), 20)) // a million a second limits nobody
+	}
+	x := min(float64(now.Sub(p.since)-p.flat)/float64(p.scale), 100)
+	return p.rate * (1 + growth*max(0, x*x*x))
+}
+
+// expected is how long the turn of a request is likely to take that has so many before it.
+func (p *pace) expected(now time.Time, before int) (wait time.Duration) {
+	n := float64(before)
+	switch {
+	case p.state == free:
+		return 0
+	case p.state == paced && p.rate == 0: // the doubling, integrated
+		t := now.Sub(p.ramp).Seconds()
+		return max(0, p.next.Sub(now), duration(math.Log2(math.Exp2(t)+n*math.Ln2/startRate)-t))
+	case p.state == paced:
+		return max(0, p.next.Sub(now)) + duration(n/p.rateAt(now))
+	}
+	if p.probed.IsZero() {
+		wait = max(0, p.until.Sub(now))
+	}
+	if p.rate > 0 {
+		wait += duration(n / p.rate)
+	}
+	return wait
+}
+
+// turnsAway returns the reason for which w should not wait, "" if it may.
+func (p *pace) turnsAway(w *waiter, now time.Time) string {
+	bounded := !w.deadline.IsZero()
+	switch {
+	case bounded && w.expected > 0 && !now.Add(w.expected).Before(w.deadline):
+		return ReasonDeadline
+	case bounded, w.expected <= 0, p.state != held:
+		return ""
+	case p.unsure.Sub(now) >= maxPatience: // a second less than Retry-After, and without the jitter
+		return ReasonRetryAfter
+	case now.Sub(p.last) > maxStarving:
+		return ReasonNothingGranted
+	}
+	return ""
+}
+
+// reject is a 429: it begins a hold, or a longer one, if it is news.
+func (p *pace) reject(now time.Time, lesson int, after time.Duration) {
+	p.cost++
 	if lesson != p.lesson {
 		return
 	}
 	p.lesson++
-	if p.state == held {
-		p.probes++
-	} else {
-		p.probes = 0
-		p.heldAt = now
-		p.tooFast = p.now(now)
-		p.grew = p.state == free || now.Sub(p.since) > p.flat
-		if p.last.IsZero() {
-			p.last = now
-		}
+	p.probes++
+	if p.state != held {
+		p.probes, p.heldAt, p.last = 0, now, cmp.Or(p.last, now)
+		p.tooFast, p.grew = p.rateAt(now), now.Sub(p.since) > p.flat
 	}
-	p.state = held
-	p.back = now
-	after = min(after, 1<<62) // so that the jitter cannot overflow
-	first := firstHold
+	hold, most := firstHold, longestHold
 	if p.rate > 0 {
-		first = min(max(every(p.rate), 100*time.Millisecond), 15*time.Second)
+		hold = min(max(duration(1/p.rate), minKnown), maxKnown)
 	}
-	hold := min(first<<min(p.probes, 20), time.Duration(30*1e9))
-	if now.Sub(p.last) > time.Duration(3600*1e9) {
-		hold = min(hold, time.Duration(10*1e9))
+	if now.Sub(p.last) > starving {
+		most = starvingHold
 	}
-	if after > 0 {
-		p.back = now.Add(max(0, after-time.Second))
-	}
-	hold = max(hold, after)
-	hold += rand.N(hold / 10)
-	p.until = now.Add(hold)
-	for _, q := range []*list.List{&p.again, &p.fresh} {
-		for e := q.Front(); e != nil; {
+	hold = max(min(hold<<min(p.probes, 10), most), min(after, 24*time.Hour)) // Retry-After may be centuries, and overflow
+	hold += rand.N(hold / 10)                                                // processes that were rejected together come back apart
+	p.state, p.until, p.probed = held, now.Add(hold), time.Time{}
+	p.unsure = now.Add(max(0, after-time.Second)) // Retry-After is rounded up to whole seconds
+	for _, queue := range []*list.List{&p.again, &p.anew} {
+		for e := queue.Front(); e != nil; {
 			w := e.Value.(*waiter)
 			e = e.Next()
-			if w.away, w.expected = p.turnsAway(w, now, hold), hold; w.away != "" {
-				q.Remove(w.place)
-				w.place = nil
-				close(w.left)
+			w.expected = hold
+			if away := p.turnsAway(w, now); away != "" {
+				p.leave(w, away)
 			}
 		}
 	}
 	p.run(now)
 }
 
-func (p *pace) missed(now time.Time, lesson int) {
+// lose is a request without a response. If it was the probe, another may leave.
+func (p *pace) lose(now time.Time, lesson int) {
 	if p.state == held && lesson == p.lesson {
-		p.until = now
+		p.until, p.probed = now, time.Time{}
 		p.run(now)
 	}
 }
 
-func (p *pace) granted(now time.Time, lesson int) {
+// grant is a response other than 429. If it is the probe's, the hold is over and a cycle begins.
+func (p *pace) grant(now time.Time, lesson int) {
 	p.last = now
 	if p.state != held || lesson != p.lesson {
 		p.grants++
 		return
 	}
-	probed := p.until.Add(-probePatience)
-	hold := probed.Sub(p.heldAt)
-	gap := probed.Sub(p.back)
+	p.probed = cmp.Or(p.probed, now) // one that was taken for lost
+	hold, gap := p.probed.Sub(p.heldAt), p.probed.Sub(p.unsure)
+	wasKnown := p.rate > 0
+	p.longest = max(p.longest, hold)
 	if !p.since.IsZero() {
-		p.learn(now, hold, gap)
+		p.learn(now, hold.Seconds(), gap.Seconds())
 	}
-	p.since, p.next, p.idle, p.grants = now, now, 0, 1
+	p.since, p.ramp, p.next, p.idle, p.grants = now, now, now, 0, 1
 	if p.rate > 0 {
-		p.flat = min(max(hold, time.Duration(40*float64(p.refused)/p.rate*1e9), time.Duration(20*float64(min(gap, time.Second)))), time.Duration(600*1e9))
-		p.scale = min(max(hold, time.Duration(0.5*float64(p.flat)), time.Second), time.Duration(60*1e9))
-		p.next = now.Add(every(p.rate))
+		least := hold
+		if wasKnown {
+			least = max(hold, minFlat, 20*min(gap, time.Second)) // a second lost to rounding is one of twenty ("20/s sliding")
+		}
+		p.flat = min(max(least, duration(grantsPer429*float64(p.cost)/p.rate)), maxFlat)
+		p.scale = min(max(hold, p.flat/2, p.longest/4, time.Second), maxScale)
+		p.next = now.Add(duration(1 / p.rate))
 	}
-	p.refused = 0
-	p.state = paced
+	p.state, p.cost, p.probed = paced, 0, time.Time{}
 	p.run(now)
 }
 
-func (p *pace) learn(now time.Time, hold, gap time.Duration) {
-	took := now.Sub(p.since) - p.idle
-	low := float64(p.grants) / took.Seconds()
-	high := float64(p.grants+1) / max(took-gap, took/10).Seconds()
+// learn sets the rate after a cycle that ended in a hold, in the last gap seconds of which the API may have had room again.
+func (p *pace) learn(now time.Time, hold, gap float64) {
+	took, n := (now.Sub(p.since) - p.idle).Seconds(), float64(p.grants)
+	low, high := n/took, (n+1)/max(took-gap, took/10) // the API's rate is between, if its window is not longer than the cycle
 	switch {
 	case p.rate == 0:
-		p.rate = float64(p.grants) / max(took-gap/2, took/10).Seconds()
-		if hold < took/2 {
-			p.rate = max(p.rate, p.tooFast*0.5)
+		p.rate = n / max(took-gap/2, took/10)
+		if hold < took/2 { // the window is shorter than the cycle: a window of one second rejects at 1.4 times its rate
+			p.rate = max(p.rate, 0.7*p.tooFast)
 		}
-		p.plateaus = 0
-	case !p.grew:
-		p.plateaus++
-		f := math.Pow(0.95, math.Exp2(min(float64(p.plateaus-1), 10)))
-		p.rate = min(max(p.rate*f, low), high)
-	case hold.Seconds() > took.Seconds()*0.25:
-		p.plateaus = 0
+	case !p.grew: // what was known is too much: by a twentieth, or by more if the rejection came early
+		p.rate = min(max(p.rate*min(0.95, (n+3)/(n+4)), low), high)
+	case hold > took/20: // the window was used up before its end: the cycle has measured it
 		p.rate = (low + high) / 2
-	default:
-		p.plateaus = 0
-		p.rate = max(p.rate+(p.tooFast-p.rate)*0.333, low)
+	default: // a window much shorter than the cycle was overrun
+		p.rate = max(low, p.rate+(p.tooFast-p.rate)/4)
 	}
 }
 
-func (p *pace) arm(d time.Duration) {
-	if p.timer == nil {
-		p.timer = time.AfterFunc(d, func() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.run(time.Now())
-		})
-		return
-	}
-	p.timer.Reset(d)
-}
+func duration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }

@@ -137,6 +137,13 @@ func (a *asking) begin(ctx context.Context, paths ...string) {
 	}
 }
 
+// sofar is what came of a call, nothing if it is not done.
+func (a *asking) sofar(path string) asked {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.all[path]
+}
+
 // wait returns what came of all calls, by path.
 func (a *asking) wait() map[string]asked {
 	a.wg.Wait()
@@ -175,7 +182,7 @@ func TestCancelledWaitersCostNothing(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		for i := range 500 {
-			if got := calls.all[fmt.Sprint("cancelled", i)]; !errors.Is(got.err, context.Canceled) {
+			if got := calls.sofar(fmt.Sprint("cancelled", i)); !errors.Is(got.err, context.Canceled) {
 				t.Fatalf("a cancelled call: status %d, error %v; want context.Canceled at once", got.code, got.err)
 			}
 		}
@@ -211,7 +218,7 @@ func TestTurnThatComesTooLateIsNotTaken(t *testing.T) {
 	cancel()
 	p := new(pace)
 	for range 50 { // a select of two that are ready takes either
-		w, _ := p.join(time.Time{}, false)
+		w, _, _ := p.join(time.Time{}, false)
 		if err := p.wait(ctx, w); err != context.Canceled {
 			t.Fatalf("got %v, want %v", err, context.Canceled)
 		}
@@ -225,8 +232,8 @@ func TestTurnOfCancelledWaiterGoesToTheNext(t *testing.T) {
 			var p pace
 			p.report(0, limited, 0)
 			ctx, cancel := context.WithCancel(t.Context())
-			first, _ := p.join(time.Time{}, false)
-			second, _ := p.join(time.Time{}, false)
+			first, _, _ := p.join(time.Time{}, false)
+			second, _, _ := p.join(time.Time{}, false)
 			<-first.left
 			cancel()
 			if err := p.wait(ctx, first); err == nil {

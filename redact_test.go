@@ -48,7 +48,7 @@ func TestErrorsDoNotRepeatKeys(t *testing.T) {
 		{"a form", "grant_type=client_credentials&client_secret=" + secret + "&scope=all"},
 		{"encoded", "signature=" + url.QueryEscape(signature) + "&authorization=" + url.QueryEscape("Bearer "+opaque)},
 	} {
-		resp := answer(502, test.body)
+		resp := response(502, test.body)
 		resp.Request = newRequest(t, "GET", "/me", nil)
 		err := ovhauth.CheckResponse(resp)
 		text := fmt.Sprintf("%v %#v", err, err)
@@ -71,7 +71,7 @@ func TestErrorsKeepTheirWords(t *testing.T) {
 		"You must send your application key to request new credentials", "the bearer of this message", "price: 1$ or 2$",
 		"An operation is already running for this service: 6f1d4a3c-0b5e-4b43-8f57-0a8a11d0b0f2. Please retry later.",
 	} {
-		resp := answer(400, `{"message":"`+words+`"}`)
+		resp := response(400, `{"message":"`+words+`"}`)
 		if err := ovhauth.CheckResponse(resp); words != "the bearer of this message" && !strings.Contains(err.Error(), words) {
 			t.Errorf("%v; want %q in it", err, words)
 		}
@@ -93,7 +93,7 @@ func TestTraceSeesNoKeys(t *testing.T) {
 				trace.WroteHeaderField(strings.ToLower(name), values) // as HTTP/2 writes them
 			}
 			trace.GotConn(httptrace.GotConnInfo{})
-			return answer(200, "{}"), nil
+			return response(200, "{}"), nil
 		})
 		req := newRequest(t, "GET", "/me", nil).WithContext(ctx)
 		req.Header.Set("X-Other", "shown")

@@ -23,7 +23,7 @@ func (b *byHost) RoundTrip(req *http.Request) (*http.Response, error) {
 		copied := *resp
 		return &copied, nil
 	}
-	return answer(200, "{}"), nil
+	return response(200, "{}"), nil
 }
 
 var otherKeys = ovhauth.Credentials{ApplicationKey: "otherApplication", ApplicationSecret: "otherSecret", ConsumerKey: "otherConsumer"}
@@ -41,7 +41,7 @@ func TestRedirectBetweenStackedTransports(t *testing.T) {
 		{"absolute", "DELETE", "https://eu.api.ovh.com/1.0/me", false},
 	} {
 		base := &byHost{responses: map[string]*http.Response{
-			"eu.api.ovh.com": answer(307, "", "Location", "https://ca.api.ovh.com/1.0/me/api/credential/1"),
+			"eu.api.ovh.com": response(307, "", "Location", "https://ca.api.ovh.com/1.0/me/api/credential/1"),
 		}}
 		ca := &ovhauth.Transport{Endpoint: ovhauth.CA, Credentials: otherKeys, Base: base}
 		var stack http.RoundTripper = &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: ca}
@@ -65,8 +65,8 @@ func TestRedirectBetweenStackedTransports(t *testing.T) {
 func TestRedirectOfARelativeRequestToAStranger(t *testing.T) {
 	for _, host := range []string{"evil.example", "evil.example.", "sub.eu.api.ovh.com"} {
 		base := &byHost{responses: map[string]*http.Response{
-			"eu.api.ovh.com": answer(302, "", "Location", "https://"+host+"/landing"),
-			host:             answer(302, "", "Location", "https://second.example/landing"),
+			"eu.api.ovh.com": response(302, "", "Location", "https://"+host+"/landing"),
+			host:             response(302, "", "Location", "https://second.example/landing"),
 		}}
 		client := &http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}}
 		req := newRequest(t, "GET", "/me?secret=query", nil)
@@ -121,14 +121,14 @@ func TestTransportBelowItself(t *testing.T) {
 
 // A request that went out unsigned, as its host is not the endpoint's, is told so when it is rejected.
 func TestUnsignedRejectionNamesBothHosts(t *testing.T) {
-	base := &byHost{responses: map[string]*http.Response{"ca.api.ovh.com": answer(401, `{"message":"You must login first"}`)}}
+	base := &byHost{responses: map[string]*http.Response{"ca.api.ovh.com": response(401, `{"message":"You must login first"}`)}}
 	transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}
 	for name, rt := range map[string]http.RoundTripper{"Transport": transport, "RetryTransport": &ovhauth.RetryTransport{Base: transport}} {
 		resp, err := (&http.Client{Transport: rt}).Get("https://ca.api.ovh.com/1.0/me")
 		if err != nil {
 			t.Fatal(err)
 		}
-		base.responses["ca.api.ovh.com"].Body = answer(401, `{"message":"You must login first"}`).Body
+		base.responses["ca.api.ovh.com"].Body = response(401, `{"message":"You must login first"}`).Body
 		err = ovhauth.CheckResponse(resp)
 		if s := fmt.Sprint(err); !strings.Contains(s, "ca.api.ovh.com") || !strings.Contains(s, "eu.api.ovh.com") || !strings.Contains(s, "unsigned") {
 			t.Errorf("%s: %v; want both hosts named, and that it went out unsigned", name, err)
@@ -146,11 +146,11 @@ func TestUnsignedRejectionNamesBothHosts(t *testing.T) {
 
 // So is one that a stranger's redirect led back to the endpoint, whose host is the right one.
 func TestUnsignedRejectionAfterARedirectBack(t *testing.T) {
-	stranger, back := answer(302, ""), answer(302, "")
+	stranger, back := response(302, ""), response(302, "")
 	stranger.Header.Set("Location", "https://example.org/")
 	back.Header.Set("Location", "https://api.ovh.com/1.0/me")
 	base := &byHost{responses: map[string]*http.Response{"eu.api.ovh.com": stranger, "example.org": back,
-		"api.ovh.com": answer(401, `{"message":"You must login first"}`)}}
+		"api.ovh.com": response(401, `{"message":"You must login first"}`)}}
 	resp, err := (&http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}}).Get("/me")
 	if err != nil {
 		t.Fatal(err)

@@ -54,14 +54,14 @@ func (s *skewed) RoundTrip(req *http.Request) (*http.Response, error) {
 		s.asked++
 		s.mu.Unlock()
 		time.Sleep(time.Second) // so that those who ask at once do so together
-		return answer(200, fmt.Sprint(s.now().Unix())), nil
+		return response(200, fmt.Sprint(s.now().Unix())), nil
 	}
 	defer s.mu.Unlock()
 	s.sent = append(s.sent, req.Header.Get("X-Ovh-Timestamp"))
 	s.bodies = append(s.bodies, string(body))
 	resp := s.reject(s, req, len(s.sent))
 	if resp == nil {
-		resp = answer(200, "{}")
+		resp = response(200, "{}")
 	}
 	tracked := &trackedBody{Reader: resp.Body}
 	s.responses = append(s.responses, tracked)
@@ -81,7 +81,7 @@ func dated(status int, body string, headers ...string) func(*skewed, *http.Reque
 		if !s.wrong(req) {
 			return nil
 		}
-		return answer(status, body, append(headers, "Date", s.date())...)
+		return response(status, body, append(headers, "Date", s.date())...)
 	}
 }
 
@@ -90,13 +90,13 @@ func undated(status int, body string, headers ...string) func(*skewed, *http.Req
 		if !s.wrong(req) {
 			return nil
 		}
-		return answer(status, body, headers...)
+		return response(status, body, headers...)
 	}
 }
 
 func always(status int, body string) func(*skewed, *http.Request, int) *http.Response {
 	return func(s *skewed, req *http.Request, _ int) *http.Response {
-		return answer(status, body, "Date", s.date())
+		return response(status, body, "Date", s.date())
 	}
 }
 
@@ -273,7 +273,7 @@ func TestRepairAfterAnother(t *testing.T) {
 				return nil
 			}
 			clock.Correct(s.now())
-			return answer(403, busy, "Date", s.date())
+			return response(403, busy, "Date", s.date())
 		}
 		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api}
 		if resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 200 {
@@ -289,7 +289,7 @@ func TestSlowResponseIsNotSkew(t *testing.T) {
 		for _, late := range []bool{true, false} { // when the server made its Date
 			api := &skewed{}
 			api.reject = func(s *skewed, _ *http.Request, _ int) *http.Response {
-				resp := answer(403, busy, "Date", s.date())
+				resp := response(403, busy, "Date", s.date())
 				time.Sleep(10 * time.Minute)
 				if late {
 					resp.Header.Set("Date", s.date())
@@ -328,7 +328,7 @@ func TestRepairFails(t *testing.T) {
 			base := tr.Base
 			tr.Base = baseFunc(func(r *http.Request) (*http.Response, error) {
 				if strings.HasSuffix(r.URL.Path, "/auth/time") {
-					return answer(503, ""), nil
+					return response(503, ""), nil
 				}
 				return base.RoundTrip(r)
 			})
@@ -356,7 +356,7 @@ func TestRepairFails(t *testing.T) {
 // A response that breaks off is handed on with what came of it, and with its error.
 func TestRepairKeepsABrokenResponse(t *testing.T) {
 	base := baseFunc(func(*http.Request) (*http.Response, error) {
-		resp, broken := answer(403, ""), false
+		resp, broken := response(403, ""), false
 		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"mess`), readerFunc(func([]byte) (int, error) {
 			if broken {
 				return 0, io.EOF // a reader need not say it twice
@@ -455,7 +455,7 @@ func TestRepairAsksNobodyElse(t *testing.T) {
 			case r.URL.Host == "elsewhere.example":
 				t.Error("asked elsewhere")
 			case strings.HasSuffix(r.URL.Path, "/auth/time"):
-				return answer(302, "", "Location", "https://elsewhere.example/time"), nil
+				return response(302, "", "Location", "https://elsewhere.example/time"), nil
 			}
 			return api.RoundTrip(r)
 		})
@@ -506,7 +506,7 @@ func TestRepairClockOfOnesOwn(t *testing.T) {
 		if resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 200 {
 			t.Errorf("got %v, %v", resp, err)
 		}
-		if !strings.Contains(log.String(), `msg="ovhauth: clock corrected" method=GET path=/me attempt=1 wait=1h0m0s reason="query time out"`) {
+		if !strings.Contains(log.String(), `msg="ovhauth: clock corrected" method=GET path=/me attempt=1 status=400 wait=1h0m0s reason="query time out"`) {
 			t.Errorf("log: %s", log.String())
 		}
 	})
@@ -553,9 +553,9 @@ func TestRepairToken(t *testing.T) {
 				}
 				sent = append(sent, r.Header.Get("Authorization"))
 				if sent[len(sent)-1] == "Bearer new" {
-					return answer(200, ""), nil
+					return response(200, ""), nil
 				}
-				return answer(test.status, `{"message":"no"}`, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
+				return response(test.status, `{"message":"no"}`, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
 			})
 			provider := &tokens{next: test.next}
 			opened := &openings{text: "body"}
@@ -604,7 +604,7 @@ func TestRepairKeepsTheBodyOfAnotherKind(t *testing.T) {
 			if attempt > 1 {
 				return nil
 			}
-			return answer(400, timeOut, "Date", s.date())
+			return response(400, timeOut, "Date", s.date())
 		}}, 0
 		provider := ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) {
 			if asked++; asked > 1 {
@@ -622,7 +622,7 @@ func TestRepairKeepsTheBodyOfAnotherKind(t *testing.T) {
 // A token that nobody can renew is rejected once.
 func TestRepairLiteralToken(t *testing.T) {
 	sent := 0
-	base := baseFunc(func(*http.Request) (*http.Response, error) { sent++; return answer(401, ""), nil })
+	base := baseFunc(func(*http.Request) (*http.Response, error) { sent++; return response(401, ""), nil })
 	resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: ovhauth.Credentials{AccessToken: "t"}, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil))
 	if err != nil || resp.StatusCode != 401 || sent != 1 {
 		t.Errorf("got %v, %v after %d", resp, err, sent)
@@ -636,9 +636,9 @@ func TestRightClockIsNotMovedByADate(t *testing.T) {
 		clock := &ovhauth.ServerClock{}
 		frontEnd := func(s *skewed, req *http.Request, _ int) *http.Response {
 			if s.wrong(req) {
-				return answer(400, timeOut)
+				return response(400, timeOut)
 			}
-			return answer(403, `{"message":"This call has not been granted"}`, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+			return response(403, `{"message":"This call has not been granted"}`, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
 		}
 		api := &skewed{reject: frontEnd}
 		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api,
@@ -674,9 +674,9 @@ func TestSuspicionThatCannotBeChecked(t *testing.T) {
 		base := baseFunc(func(r *http.Request) (*http.Response, error) {
 			if strings.HasSuffix(r.URL.Path, "/auth/time") {
 				asked++
-				return answer(503, ""), nil
+				return response(503, ""), nil
 			}
-			return answer(403, "{}", "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
+			return response(403, "{}", "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
 		})
 		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: base}
 		for range 2 {
@@ -710,7 +710,7 @@ func TestDateThatLies(t *testing.T) {
 				if !s.wrong(req) {
 					return nil
 				}
-				return answer(400, timeOut, "Date", time.Now().Add(-test.date).UTC().Format(http.TimeFormat))
+				return response(400, timeOut, "Date", time.Now().Add(-test.date).UTC().Format(http.TimeFormat))
 			}}
 			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api,
 				OnEvent: func(_ context.Context, e ovhauth.Event) { reasons = append(reasons, e.Reason) }}
@@ -794,9 +794,9 @@ func TestRejectedKeysAreReplaced(t *testing.T) {
 					t.Errorf("%s, %s: sent with body %q", name, test.name, b)
 				}
 				if r.Header.Get("X-Ovh-Consumer") == otherKeys.ConsumerKey {
-					return answer(200, "{}"), nil
+					return response(200, "{}"), nil
 				}
-				return answer(403, rejection), nil
+				return response(403, rejection), nil
 			})
 			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: &rotating{next: test.next}, Base: base,
 				OnEvent: func(_ context.Context, e ovhauth.Event) { events = append(events, e) }}

@@ -108,6 +108,8 @@ const (
 	defaultMaxWait    = 30 * time.Second
 
 	maxReplay = 1 << 20 // bytes of a body without GetBody that are kept
+
+	heldByLimiter = 10 * time.Millisecond // a shorter wait in a Limiter is not worth an event
 )
 
 func (t *RetryTransport) maxRetries() int        { return max(0, cmp.Or(t.MaxRetries, defaultMaxRetries)) }
@@ -240,12 +242,16 @@ func (c *retryCall) admit() (lesson int, ok bool) {
 		if c.t.Limiter == nil {
 			return lesson, true
 		}
+		began := time.Now()
 		if err := c.t.Limiter.Wait(ctx); err != nil {
 			if p != nil {
 				p.report(lesson, lost, 0)
 			}
 			c.stop(ReasonLimiter, limiterError(ctx, err))
 			return 0, false
+		}
+		if took := time.Since(began); took >= heldByLimiter {
+			c.tell(Event{Kind: EventHeld, Attempt: c.attempts + 1, Wait: took, Reason: ReasonLimiter})
 		}
 		if now := c.pace(); now == nil || now.isCurrent(lesson) {
 			return lesson, true
@@ -271,7 +277,8 @@ func (c *retryCall) waitForTurn(p *pace) (lesson int, ok bool) {
 	if c.turn = nil; w == nil {
 		deadline, _ := ctx.Deadline()
 		var wait time.Duration
-		if w, wait = p.join(deadline, c.attempts > 0); w.away == "" && wait > 0 {
+		var joined bool
+		if w, wait, joined = p.join(deadline, c.attempts > 0); joined && wait > 0 {
 			c.tell(Event{Kind: EventHeld, Attempt: c.attempts + 1, Wait: wait, Reason: ReasonQueue})
 		}
 	}
@@ -402,7 +409,8 @@ func (c *retryCall) queue() bool {
 	var wait time.Duration
 	if p := c.pace(); p != nil {
 		deadline, _ := ctx.Deadline()
-		if c.turn, wait = p.join(deadline, true); c.turn.away != "" {
+		var joined bool
+		if c.turn, wait, joined = p.join(deadline, true); !joined {
 			c.gaveUp(c.turn.away)
 			return false
 		}
@@ -625,7 +633,7 @@ type host struct {
 }
 
 // forgetAfter is how long what is known of a host that nobody asks is kept.
-const forgetAfter = 10 * time.Minute
+const forgetAfter = 30 * time.Minute
 
 // none reports whether there was no retry and no 429 yet.
 func (h *hosts) none() bool { return h.all.Load() == nil }

@@ -57,6 +57,12 @@ var eventTable = []struct {
 		want: `msg="ovhauth: retry" method=GET path=/a%2Fb attempt=1 status=403 reason=busy`},
 	{name: "rate limit", reason: ovhauth.ReasonRateLimit, outcomes: []any{reply(429, "Retry-After", "100"), reply(200)},
 		want: `msg="ovhauth: throttled" method=GET path=/a%2Fb attempt=1 status=429 wait=1m40s reason="rate limit"`},
+	{name: "a limiter that takes its time", reason: ovhauth.ReasonLimiter, outcomes: []any{reply(200)},
+		prepare: func(rt *ovhauth.RetryTransport, ctx context.Context) (context.Context, context.CancelFunc) {
+			rt.Limiter = limiter(func(context.Context) error { time.Sleep(3 * time.Second); return nil })
+			return ctx, func() {}
+		},
+		want: `msg="ovhauth: held" method=GET path=/a%2Fb attempt=1 wait=3s reason=limiter`},
 	{name: "retries used up", reason: ovhauth.ReasonRetriesUsed, outcomes: []any{reply(500)},
 		prepare: func(rt *ovhauth.RetryTransport, ctx context.Context) (context.Context, context.CancelFunc) {
 			rt.MaxRetries = 1
@@ -149,17 +155,17 @@ func TestEventTable(t *testing.T) {
 			if resp, err := rt.RoundTrip(req); err == nil {
 				resp.Body.Close()
 			}
-			want := ""
+			var want strings.Builder
 			for line := range strings.SplitSeq(test.want, "\n") {
 				if line != "" {
-					want += "level=DEBUG " + line + "\n"
+					want.WriteString("level=DEBUG " + line + "\n")
 				}
 			}
-			if lines.String() != want {
-				t.Errorf("logged\n%swant\n%s", &lines, want)
+			if lines.String() != want.String() {
+				t.Errorf("logged\n%swant\n%s", &lines, want.String())
 			}
 			words := seen.words()
-			if len(words) != strings.Count(want, "\n") {
+			if len(words) != strings.Count(want.String(), "\n") {
 				t.Errorf("OnEvent was told %q, want as many as there are lines", words)
 			}
 			if len(words) > 0 && !strings.HasSuffix(words[len(words)-1], ": "+test.reason) {

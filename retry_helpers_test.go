@@ -29,6 +29,10 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
+type closer func()
+
+func (c closer) Close() error { c(); return nil }
+
 // limiter is a Limiter made of a function.
 type limiter func(context.Context) error
 
@@ -133,7 +137,7 @@ func replyText(code int, body string, header ...string) *http.Response {
 
 // respond is reply for a Base that is not scripted.
 func respond(code int, header ...string) *http.Response {
-	return answer(code, fmt.Sprint("response ", code), header...)
+	return response(code, fmt.Sprint("response ", code), header...)
 }
 
 // result is what a caller got, in words: "200", or the error.

@@ -197,13 +197,20 @@ func TestRetryAfterAStalledResponse(t *testing.T) {
 		inBubble(t, test.name, func(t *testing.T) {
 			r, w := io.Pipe()
 			stalled := reply(503, "Retry-After", test.after)
-			stalled.Body = r
+			start, closed := time.Now(), time.Duration(-1)
+			stalled.Body = struct {
+				io.Reader
+				io.Closer
+			}{r, closer(func() { closed = time.Since(start); r.Close() })}
 			base := &scripted{outcomes: []any{stalled, reply(200)}}
 			ctx, cancel := context.WithTimeout(t.Context(), test.most+time.Millisecond) // it costs nothing of the wait
 			defer cancel()
 			got := result(get(t, ctx, &ovhauth.RetryTransport{Base: base, MinWait: noWait}))
 			if got != "200" || base.at[1] < test.least || base.at[1] > test.most {
 				t.Errorf("%s, sent at %v; want 200, sent again after %s to %s", got, base.at, test.least, test.most)
+			}
+			if closed < 0 || closed > time.Second {
+				t.Errorf("the stalled body was closed after %s, want within a second", closed)
 			}
 			if _, err := w.Write([]byte("late")); err != io.ErrClosedPipe {
 				t.Errorf("writing to the stalled body: %v, want it closed", err)

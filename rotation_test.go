@@ -38,9 +38,9 @@ func (a *rotatingAPI) RoundTrip(r *http.Request) (*http.Response, error) {
 	if strings.HasSuffix(r.URL.Path, "/oauth2/token") {
 		a.tokens++
 		if !strings.Contains(string(body), "client_id="+a.client[0]+"&client_secret="+a.client[1]+"&") {
-			return answer(401, `{"error":"invalid_client"}`), nil
+			return response(401, `{"error":"invalid_client"}`), nil
 		}
-		return answer(200, fmt.Sprintf(`{"access_token":"%s-%d","expires_in":3600}`, a.client[1], a.epoch)), nil
+		return response(200, fmt.Sprintf(`{"access_token":"%s-%d","expires_in":3600}`, a.client[1], a.epoch)), nil
 	}
 	a.sent++
 	good := r.Header.Get("Authorization") == "Bearer "+a.keys.AccessToken
@@ -54,10 +54,10 @@ func (a *rotatingAPI) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !good {
 		var status int
 		fmt.Sscan(a.rejection, &status)
-		return answer(status, a.rejection[4:]), nil
+		return response(status, a.rejection[4:]), nil
 	}
 	a.executed = append(a.executed, string(body))
-	return answer(200, "{}"), nil
+	return response(200, "{}"), nil
 }
 
 // accept makes the API accept these values alone.

@@ -122,7 +122,7 @@ func TestOutgoingContextPrintsNoKey(t *testing.T) {
 			}
 		}
 	}
-	base := baseFunc(func(req *http.Request) (*http.Response, error) { look(req.Context()); return answer(200, ""), nil })
+	base := baseFunc(func(req *http.Request) (*http.Response, error) { look(req.Context()); return response(200, ""), nil })
 	for _, provider := range []ovhauth.CredentialProvider{keys,
 		ovhauth.CredentialFunc(func(ctx context.Context) (ovhauth.Credentials, error) { look(ctx); return keys, nil })} {
 		for _, ctx := range []context.Context{ // the caller's may hold keys, and hide them as well as it can
@@ -144,7 +144,7 @@ func TestResponsesDoNotCarryKeys(t *testing.T) {
 	for _, url := range []string{"/me", "https://eu.api.ovh.com/1.0/me", "https://example.org/"} {
 		req := newRequest(t, "GET", url, nil)
 		resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: baseFunc(func(signed *http.Request) (*http.Response, error) {
-			resp := answer(200, "")
+			resp := response(200, "")
 			resp.Request = signed // as net/http does
 			return resp, nil
 		})}).RoundTrip(req)

@@ -47,7 +47,7 @@ func TestTokenRequest(t *testing.T) {
 		var asked *http.Request
 		ctx := through(t.Context(), func(req *http.Request) (*http.Response, error) {
 			asked = req
-			return answer(200, `{"access_token":"T","token_type":"Bearer","expires_in":3599,"scope":"all"}`), nil
+			return response(200, `{"access_token":"T","token_type":"Bearer","expires_in":3599,"scope":"all"}`), nil
 		})
 		got, err := ServiceAccount(Endpoint(test.endpoint), " ID", "a secret\n").Retrieve(ctx)
 		if test.url == "" {
@@ -84,7 +84,7 @@ func TestServiceAccountWithoutSecret(t *testing.T) {
 // tokens is a token endpoint that numbers its tokens.
 func tokens(given *atomic.Int32, life int) roundTripFunc {
 	return func(*http.Request) (*http.Response, error) {
-		return answer(200, fmt.Sprintf(`{"access_token":"T%d","expires_in":%d}`, given.Add(1), life)), nil
+		return response(200, fmt.Sprintf(`{"access_token":"T%d","expires_in":%d}`, given.Add(1), life)), nil
 	}
 }
 
@@ -123,7 +123,7 @@ func TestOldTokenServesWhileItCannotBeRenewed(t *testing.T) {
 		p := ServiceAccount(EU, "ID", "S")
 		var given atomic.Int32
 		works := tokens(&given, 3600)
-		down := func(*http.Request) (*http.Response, error) { return answer(503, ""), nil }
+		down := func(*http.Request) (*http.Response, error) { return response(503, ""), nil }
 		if _, err := p.Retrieve(through(t.Context(), works)); err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +229,7 @@ func TestTokenTries(t *testing.T) {
 					if try.status == 0 {
 						return nil, connection
 					}
-					resp := answer(try.status, good)
+					resp := response(try.status, good)
 					if try.after != "" {
 						resp.Header.Set("Retry-After", try.after)
 					}
@@ -281,14 +281,14 @@ func TestManyAccountsAtASlowTokenEndpoint(t *testing.T) {
 				defer mu.Unlock()
 				window := time.Since(began) / (400 * time.Millisecond)
 				if served[window] == 2 {
-					resp := answer(429, "")
+					resp := response(429, "")
 					if after != "" {
 						resp.Header.Set("Retry-After", after)
 					}
 					return resp, nil
 				}
 				served[window]++
-				return answer(200, `{"access_token":"T","expires_in":3599}`), nil
+				return response(200, `{"access_token":"T","expires_in":3599}`), nil
 			})
 			var wg sync.WaitGroup
 			for i := range 10 {
@@ -364,7 +364,7 @@ func TestTokenErrors(t *testing.T) {
 		asked := 0
 		ctx := through(t.Context(), func(*http.Request) (*http.Response, error) {
 			asked++
-			resp := answer(test.status, test.body)
+			resp := response(test.status, test.body)
 			maps.Copy(resp.Header, test.header)
 			resp.Header.Set("X-Ovh-Queryid", "Q")
 			return resp, nil
@@ -395,21 +395,21 @@ func TestTokenEndpointThatRepeatsTheSecret(t *testing.T) {
 	const secret = "s3cr3tPart1+/s3cr3tPart2=&s3cr3tPart3s3cr3tPart4s3cr3tPart5s3cr3tPart6s3cr3tPart7"
 	form := "client_id=ID&client_secret=" + url.QueryEscape(secret)
 	for name, send := range map[string]func() (*http.Response, error){
-		"the whole in the code": func() (*http.Response, error) { return answer(400, `{"error":"`+secret+`"}`), nil },
-		"a part in the code":    func() (*http.Response, error) { return answer(400, `{"error":"s3cr3tPart3s3cr3tPart4"}`), nil },
-		"the start in the code": func() (*http.Response, error) { return answer(400, `{"error":"x-s3cr3tP"}`), nil },
+		"the whole in the code": func() (*http.Response, error) { return response(400, `{"error":"`+secret+`"}`), nil },
+		"a part in the code":    func() (*http.Response, error) { return response(400, `{"error":"s3cr3tPart3s3cr3tPart4"}`), nil },
+		"the start in the code": func() (*http.Response, error) { return response(400, `{"error":"x-s3cr3tP"}`), nil },
 		"in the description": func() (*http.Response, error) {
-			return answer(400, `{"error":"invalid_client","error_description":"`+form+`"}`), nil
+			return response(400, `{"error":"invalid_client","error_description":"`+form+`"}`), nil
 		},
-		"in the body":               func() (*http.Response, error) { return answer(500, form), nil },
-		"in a body with status 200": func() (*http.Response, error) { return answer(200, form), nil },
+		"in the body":               func() (*http.Response, error) { return response(500, form), nil },
+		"in a body with status 200": func() (*http.Response, error) { return response(200, form), nil },
 		"in the query ID": func() (*http.Response, error) {
-			resp := answer(400, `{"error":"invalid_client"}`)
+			resp := response(400, `{"error":"invalid_client"}`)
 			resp.Header.Set("X-Ovh-Queryid", "Q "+form)
 			return resp, nil
 		},
 		"in the location": func() (*http.Response, error) {
-			resp := answer(302, "")
+			resp := response(302, "")
 			resp.Header.Set("Location", "https://www.ovh.com/?"+form)
 			return resp, nil
 		},
@@ -470,7 +470,7 @@ func TestServiceAccountAt(t *testing.T) {
 			p := ServiceAccountAt(test.url, "ID", "secret")
 			c, err := p.Retrieve(through(t.Context(), func(r *http.Request) (*http.Response, error) {
 				asked = r.URL.String()
-				return answer(200, `{"access_token":"T"}`), nil
+				return response(200, `{"access_token":"T"}`), nil
 			}))
 			if asked != test.asked || (err == nil) != (test.asked != "") {
 				t.Fatalf("asked %q, got %v; want %q", asked, err, test.asked)
@@ -493,7 +493,7 @@ func TestServiceAccountAt(t *testing.T) {
 func TestTokenURLQueryIsNotShown(t *testing.T) {
 	for _, body := range []string{`{"error":"invalid_client"}`, `{"access_token":" "}`} {
 		_, err := ServiceAccountAt("https://tokens.example/token?key=s3cr3t", "ID", "secret").Retrieve(
-			through(t.Context(), func(*http.Request) (*http.Response, error) { return answer(200, body), nil }))
+			through(t.Context(), func(*http.Request) (*http.Response, error) { return response(200, body), nil }))
 		if err == nil || strings.Contains(err.Error(), "s3cr3t") || !strings.Contains(err.Error(), "https://tokens.example/token: ") {
 			t.Errorf("%s: got %v, want an error with the URL without its query", body, err)
 		}
@@ -513,13 +513,13 @@ func (a *tokenAPI) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer a.mu.Unlock()
 	if strings.HasSuffix(req.URL.Path, "/oauth2/token") {
 		a.given++
-		return answer(200, fmt.Sprintf(`{"access_token":"T%d","expires_in":3599}`, a.given)), nil
+		return response(200, fmt.Sprintf(`{"access_token":"T%d","expires_in":3599}`, a.given)), nil
 	}
 	if req.Header.Get("Authorization") == fmt.Sprintf("Bearer T%d", a.given) && a.revoked < a.given {
-		return answer(200, "{}"), nil
+		return response(200, "{}"), nil
 	}
 	a.rejected++
-	return answer(401, `{"message":"You must login first"}`), nil
+	return response(401, `{"message":"You must login first"}`), nil
 }
 
 // TestRejectedToken sends by a Transport whose token is rejected, through each provider that can hold a service account.
@@ -578,7 +578,7 @@ func TestRejectedTokenDoesNotServeOn(t *testing.T) {
 		time.Sleep(3580 * time.Second)
 		_, err := p.Retrieve(through(t.Context(), func(*http.Request) (*http.Response, error) {
 			p.Invalidate(old)
-			return answer(400, ""), nil
+			return response(400, ""), nil
 		}))
 		if err == nil {
 			t.Error("got no error, want that of the token endpoint")
@@ -597,7 +597,7 @@ func TestRenewalFailsWhileAnotherSucceeds(t *testing.T) {
 		got, err := p.Retrieve(through(t.Context(), func(*http.Request) (*http.Response, error) {
 			p.Invalidate(old)
 			p.fetch(works)
-			return answer(400, ""), nil
+			return response(400, ""), nil
 		}))
 		if err != nil || got.AccessToken != "T2" {
 			t.Errorf("got %q, %v; want T2", got.AccessToken, err)
@@ -701,7 +701,7 @@ func TestAbandonedFetch(t *testing.T) {
 		defer cancel()
 		_, err := p.Retrieve(through(hurry, func(r *http.Request) (*http.Response, error) {
 			time.Sleep(time.Minute) // deaf to its context
-			return answer(200, `{"access_token":"late","expires_in":3600}`), nil
+			return response(200, `{"access_token":"late","expires_in":3600}`), nil
 		}))
 		if err != context.DeadlineExceeded {
 			t.Fatal(err)

@@ -630,41 +630,48 @@ func (c *call) repair(a attempt, resp *http.Response) (keys Credentials, again b
 	if !whole {
 		return keys, false
 	}
-	rejection := newAPIError(resp, body)
+	r := rejection{a, resp, newAPIError(resp, body)}
 	switch {
-	case replaceable && (bearer || rejection.aboutKeys()):
-		return c.replaceKeys(a, provider)
-	case correctable && rejection.Is(ErrQueryTimeOut):
-		return a.keys, c.correctClock(a, resp, clock)
-	case correctable && c.checkClock(a, resp, clock):
+	case replaceable && (bearer || r.aboutKeys()):
+		return c.replaceKeys(r, provider)
+	case correctable && r.Is(ErrQueryTimeOut):
+		return a.keys, c.correctClock(r, clock)
+	case correctable && c.checkClock(r, clock):
 		// A POST may be executed and get a 403, so a Date alone does not show that it was not executed.
-		return a.keys, rejection.aboutAuth() || isIdempotent(c.req.Method)
+		return a.keys, r.aboutAuth() || isIdempotent(c.req.Method)
 	}
 	return keys, false
+}
+
+// rejection is an attempt that the API rejected, and how.
+type rejection struct {
+	attempt
+	resp *http.Response
+	*APIError
 }
 
 // invalidator is a provider that can replace what the API rejects.
 type invalidator interface{ Invalidate(Credentials) }
 
 // replaceKeys tells the provider that the API rejects what it gave, and returns what it gives instead.
-func (c *call) replaceKeys(a attempt, provider invalidator) (keys Credentials, again bool) {
-	provider.Invalidate(a.keys)
+func (c *call) replaceKeys(r rejection, provider invalidator) (keys Credentials, again bool) {
+	provider.Invalidate(r.keys)
 	keys, err := c.retrieve()
 	same := keys
-	same.Expires = a.keys.Expires // which does not count
-	if err != nil || same == a.keys {
+	same.Expires = r.keys.Expires // which does not count
+	if err != nil || same == r.keys {
 		return keys, false
 	}
 	reason := ReasonKeysRejected
-	if a.signedAt.IsZero() && a.keys.AccessToken != "" {
+	if r.signedAt.IsZero() && r.keys.AccessToken != "" {
 		reason = ReasonTokenRejected
 	}
-	c.tell(a, Event{Kind: EventCredentialsReplaced, Reason: reason})
+	c.tell(r, Event{Kind: EventCredentialsReplaced, Reason: reason})
 	return keys, true
 }
 
-func (c *call) tell(a attempt, e Event) {
-	e.Attempt = a.number
+func (c *call) tell(r rejection, e Event) {
+	e.Attempt, e.StatusCode = r.number, r.StatusCode
 	emit(c.req, c.transport.OnEvent, c.transport.Logger, e)
 }
 
@@ -673,20 +680,20 @@ type corrector interface{ Correct(server time.Time) bool }
 
 // correctClock corrects the clock after the API has said that the attempt was signed at the wrong time. It reports whether to send
 // the request once more.
-func (c *call) correctClock(a attempt, resp *http.Response, clock corrector) (again bool) {
-	if a.number > 1 {
-		c.askTime(a, clock, ReasonDateLied) // for the calls to come
+func (c *call) correctClock(r rejection, clock corrector) (again bool) {
+	if r.number > 1 {
+		c.askTime(r, clock, ReasonDateLied) // for the calls to come
 		return false
 	}
-	if c.clockMovedSince(a) {
+	if c.clockMovedSince(r.attempt) {
 		return true // by the rejection of another request
 	}
-	date, err := http.ParseTime(resp.Header.Get("Date"))
-	cached := resp.Header.Get("Age") != "" // a cache's responses have the Date of when it got them
-	if err == nil && !cached && c.correct(a, clock, date, ReasonQueryTimeOut) {
+	date, err := http.ParseTime(r.resp.Header.Get("Date"))
+	cached := r.resp.Header.Get("Age") != "" // a cache's responses have the Date of when it got them
+	if err == nil && !cached && c.correct(r, clock, date, ReasonQueryTimeOut) {
 		return true
 	}
-	_, err = c.askTime(a, clock, ReasonQueryTimeOut)
+	_, err = c.askTime(r, clock, ReasonQueryTimeOut)
 	return err == nil
 }
 
@@ -702,24 +709,24 @@ const (
 
 // checkClock compares the clock with the API's if the Date of a rejection makes it suspect, and reports whether the attempt was
 // signed at the wrong time.
-func (c *call) checkClock(a attempt, resp *http.Response, clock corrector) (wrong bool) {
-	switch resp.StatusCode {
+func (c *call) checkClock(r rejection, clock corrector) (wrong bool) {
+	switch r.StatusCode {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
 	default:
 		return false
 	}
-	date, err := http.ParseTime(resp.Header.Get("Date"))
-	if err != nil || !date.Before(a.signedAt.Add(-maxSkew)) && !date.After(a.signedAt.Add(c.took(a)+maxSkew)) {
+	date, err := http.ParseTime(r.resp.Header.Get("Date"))
+	if err != nil || !date.Before(r.signedAt.Add(-maxSkew)) && !date.After(r.signedAt.Add(c.took(r.attempt)+maxSkew)) {
 		return false
 	}
-	if c.clockMovedSince(a) {
+	if c.clockMovedSince(r.attempt) {
 		return true
 	}
 	trusted := &c.transport.trusted
-	if a.number > 1 || time.Now().UnixNano() < trusted.Load() {
+	if r.number > 1 || time.Now().UnixNano() < trusted.Load() {
 		return false
 	}
-	moved, err := c.askTime(a, clock, ReasonDate)
+	moved, err := c.askTime(r, clock, ReasonDate)
 	if err == nil && !moved {
 		trusted.Store(time.Now().Add(trustTime).UnixNano())
 	}
@@ -748,7 +755,7 @@ func (c *call) took(a attempt) time.Duration {
 }
 
 // askTime corrects the clock by GET /auth/time, which all who need it at once ask together.
-func (c *call) askTime(a attempt, clock corrector, reason string) (moved bool, err error) {
+func (c *call) askTime(r rejection, clock corrector, reason string) (moved bool, err error) {
 	asking := *c // a copy, so that a call that asks nothing can stay on the stack
 	return c.transport.timeQuery.do(c.req.Context(), func(ctx context.Context) (bool, error) {
 		client := &http.Client{Transport: asking.transport, CheckRedirect: func(*http.Request, []*http.Request) error {
@@ -760,18 +767,18 @@ func (c *call) askTime(a attempt, clock corrector, reason string) (moved bool, e
 			return false, err
 		}
 		// The server read its clock somewhere between request and response; halfway is the best guess.
-		return asking.correct(a, clock, server.Add(time.Since(asked)/2), reason), nil
+		return asking.correct(r, clock, server.Add(time.Since(asked)/2), reason), nil
 	})
 }
 
-func (c *call) correct(a attempt, clock corrector, server time.Time, reason string) (moved bool) {
+func (c *call) correct(r rejection, clock corrector, server time.Time, reason string) (moved bool) {
 	ctx := (*providerContext)(c.ctx)
 	before, _ := c.clock.Now(ctx)
 	if !clock.Correct(server) {
 		return false
 	}
 	after, _ := c.clock.Now(ctx)
-	c.tell(a, Event{Kind: EventClockCorrected, Wait: after.Sub(before).Round(time.Millisecond), Reason: reason})
+	c.tell(r, Event{Kind: EventClockCorrected, Wait: after.Sub(before).Round(time.Millisecond), Reason: reason})
 	return true
 }
 

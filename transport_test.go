@@ -31,8 +31,8 @@ func (f baseFunc) RoundTrip(req *http.Request) (*http.Response, error) {
 	return f(req)
 }
 
-// answer makes a response; headers are pairs of name and value.
-func answer(status int, body string, headers ...string) *http.Response {
+// response makes one; headers are pairs of name and value.
+func response(status int, body string, headers ...string) *http.Response {
 	resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
 	for i := 0; i < len(headers); i += 2 {
 		resp.Header.Set(headers[i], headers[i+1])
@@ -53,7 +53,7 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		req.Body.Close()
 	}
 	r.requests, r.bodies = append(r.requests, req), append(r.bodies, string(body))
-	return answer(200, "ok"), nil
+	return response(200, "ok"), nil
 }
 
 func (r *recorder) last() *http.Request { return r.requests[len(r.requests)-1] }
@@ -296,7 +296,7 @@ func TestHeadersHaveRoomOfTheirOwn(t *testing.T) {
 				t.Errorf("%s: %q", name, values)
 			}
 		}
-		return answer(200, ""), nil
+		return response(200, ""), nil
 	})
 	if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(req); err != nil {
 		t.Fatal(err)
@@ -423,7 +423,7 @@ func (r *redirects) RoundTrip(req *http.Request) (*http.Response, error) {
 		r.relay.Set("Location", to) // the same header for every response, as some mocks have it
 		return &http.Response{StatusCode: http.StatusFound, Header: r.relay, Body: http.NoBody}, nil
 	}
-	return answer(200, ""), nil
+	return response(200, ""), nil
 }
 
 func TestRedirects(t *testing.T) {
@@ -463,7 +463,7 @@ func TestRedirects(t *testing.T) {
 
 	// http.Client can resolve the redirect of a URL that has a host, and a proxy may want it as it is.
 	for url, want := range map[string]string{me: "you", "/me": "https://eu.api.ovh.com/1.0/you"} {
-		base := baseFunc(func(*http.Request) (*http.Response, error) { return answer(302, "", "Location", "you"), nil })
+		base := baseFunc(func(*http.Request) (*http.Response, error) { return response(302, "", "Location", "you"), nil })
 		resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(newRequest(t, "GET", url, nil))
 		if err != nil || resp.Header.Get("Location") != want {
 			t.Errorf("GET %s: %v, %v, want Location %s", url, resp, err, want)
@@ -522,7 +522,7 @@ func TestRequestIsNotTouched(t *testing.T) {
 			if out.Cancel != before.Cancel || reflect.ValueOf(out.Trailer).Pointer() != reflect.ValueOf(before.Trailer).Pointer() {
 				t.Errorf("%s: Cancel or Trailer was lost", test.name)
 			}
-			return answer(200, ""), nil
+			return response(200, ""), nil
 		})
 		if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: test.keys, Base: base}).RoundTrip(req); err != nil {
 			t.Fatal(err)

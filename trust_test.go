@@ -163,12 +163,12 @@ func checkSent(t *testing.T, transport *Transport, f confFiles, n namer, h holde
 			if got := r.URL.String(); got != tokens && got != "https://tokens.example/" {
 				t.Errorf("the client secret went to %s, want %s", got, tokens)
 			}
-			return answer(200, `{"access_token":"s3cr3t-new","expires_in":3600}`), nil
+			return response(200, `{"access_token":"s3cr3t-new","expires_in":3600}`), nil
 		}
 		if r.Header.Get("X-Ovh-Signature") == "" && r.Header.Get("Authorization") == "" {
 			t.Error("the request carries no credentials")
 		}
-		return answer(200, "{}"), nil
+		return response(200, "{}"), nil
 	})
 	req, _ := http.NewRequest("GET", "/me", nil)
 	resp, err := transport.RoundTrip(req)
@@ -197,7 +197,7 @@ func TestServiceAccountOfAFileNamedHost(t *testing.T) {
 	write(t, f.cwd, "[default]\nendpoint = https://evil.example/1.0\n")
 	_, err := ServiceAccount("", "ID", "secret").Retrieve(through(t.Context(), func(r *http.Request) (*http.Response, error) {
 		t.Errorf("the secret went to %s", r.URL)
-		return answer(400, ""), nil
+		return response(400, ""), nil
 	}))
 	if err == nil || !strings.Contains(err.Error(), f.cwd) || !strings.Contains(err.Error(), "ServiceAccount") {
 		t.Errorf("got %v, want an error that names %s and ServiceAccount", err, f.cwd)
@@ -223,7 +223,7 @@ func TestEndpointAndKeysStayTogether(t *testing.T) {
 		write(t, f.cwd, "[default]\nendpoint = https://evil.example/1.0\n")
 		transport := &Transport{Credentials: provider, Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 			t.Errorf("%s: %s went to %s", name, r.Header.Get("Authorization"), r.URL)
-			return answer(200, "{}"), nil
+			return response(200, "{}"), nil
 		})}
 		for range 2 {
 			req, _ := http.NewRequest("GET", "/me", nil)

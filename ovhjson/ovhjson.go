@@ -191,5 +191,15 @@ func failed(method, target string, err error) error {
 	if u, ok := err.(*url.Error); ok {
 		err = u.Err // without the URL that it shows whole
 	}
-	return fmt.Errorf("ovhjson: %s %s: %w", strings.ToUpper(cmp.Or(method, http.MethodGet)), path, err)
+	method = strings.ToUpper(cmp.Or(method, http.MethodGet))
+	return &requestError{fmt.Sprintf("ovhjson: %s %s: %s", method, path, strings.ReplaceAll(err.Error(), "ovhauth: ", "")), err}
 }
+
+// requestError has the name of this package in front, and not that of the Transport's behind it.
+type requestError struct {
+	text string
+	err  error
+}
+
+func (e *requestError) Error() string { return e.text }
+func (e *requestError) Unwrap() error { return e.err }

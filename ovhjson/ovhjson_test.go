@@ -249,7 +249,7 @@ func TestErrorsOfTheClient(t *testing.T) {
 			return nil, errors.Join(errors.New("token"), &url.Error{Op: "Post", URL: "https://a.example/?x", Err: own})
 		})}, "ovhjson: GET /me: token\nPost \"https://a.example/?x\": no route to host", own},
 		{"no keys", &http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: ovhauth.Credentials{}}},
-			"ovhjson: GET /me: ovhauth: missing credentials: ", ovhauth.ErrMissingCredentials},
+			"ovhjson: GET /me: missing credentials: ", ovhauth.ErrMissingCredentials},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := ovhjson.Get[record](t.Context(), test.client, "/me?secret")

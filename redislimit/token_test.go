@@ -140,17 +140,17 @@ func TestNothingInRedisCanBeUsed(t *testing.T) {
 	retrieve(t, machine(rdb, &source{given: 1}), "hunter2-2")
 }
 
-func TestRefusedTokenIsReplacedOnce(t *testing.T) {
+func TestRejectedTokenIsReplacedOnce(t *testing.T) {
 	rdb, provider := startRedis(t).client(), &source{}
 	one, two := machine(rdb, provider), machine(rdb, provider)
 	retrieve(t, one, "hunter2-1")
 	retrieve(t, two, "hunter2-1")
-	refused := ovhauth.Credentials{AccessToken: "hunter2-1"}
-	one.Invalidate(refused)
+	rejected := ovhauth.Credentials{AccessToken: "hunter2-1"}
+	one.Invalidate(rejected)
 	retrieve(t, one, "hunter2-2")
-	one.Invalidate(refused) // by a request that was slow
+	one.Invalidate(rejected) // by a request that was slow
 	retrieve(t, one, "hunter2-2")
-	two.Invalidate(refused)
+	two.Invalidate(rejected)
 	retrieve(t, two, "hunter2-2")
 	retrieve(t, machine(rdb, provider), "hunter2-2")
 	if want := []string{"hunter2-1"}; !slices.Equal(provider.dropped, want) {
@@ -631,7 +631,7 @@ func TestTokenCacheSaysWhatItNeeds(t *testing.T) {
 	}
 }
 
-// A token that the API refuses costs no request an error, and the fleet one new token.
+// A token that the API rejects costs no request an error, and the fleet one new token.
 func TestFleetOutlivesItsToken(t *testing.T) {
 	rdb, api := startRedis(t).client(), ovhtest.NewServer()
 	defer api.Close()

@@ -134,9 +134,10 @@ func judgeRandom(rows []measured) (text string, broken []string) {
 	failed := 0
 	var times, lates []float64
 	for _, m := range rows {
-		failed += m.runs[0].Unexcused
-		times = append(times, ratio(m.runs[0], m.ideal))
-		lates = append(lates, m.runs[0].late())
+		r := m.typical()
+		failed += r.Unexcused
+		times = append(times, ratio(r, m.ideal))
+		lates = append(lates, r.late())
 	}
 	check := func(what string, values []float64, q, bound float64) string {
 		slices.Sort(values)
@@ -151,9 +152,9 @@ func judgeRandom(rows []measured) (text string, broken []string) {
 	}
 	text = fmt.Sprintf("   failed %d (0)\n", failed) + check("time, median", times, 0.5, 1.05) + check("time, 90 %", times, 0.9, 1.20) +
 		check("avoidable 429s per success, median", lates, 0.5, 0.03) + check("avoidable 429s per success, 90 %", lates, 0.9, 0.08)
-	slices.SortFunc(rows, func(a, b measured) int { return int(1e6 * (ratio(b.runs[0], b.ideal) - ratio(a.runs[0], a.ideal))) })
+	slices.SortFunc(rows, func(a, b measured) int { return cmp.Compare(ratio(b.typical(), b.ideal), ratio(a.typical(), a.ideal)) })
 	for _, m := range rows[:min(3, len(rows))] {
-		text += fmt.Sprintf("   slowest: %s: %.2f ×\n", m.s.Name, ratio(m.runs[0], m.ideal))
+		text += fmt.Sprintf("   slowest: %s: %.2f ×\n", m.s.Name, ratio(m.typical(), m.ideal))
 	}
 	verdict := "reached"
 	if len(broken) > 0 {
