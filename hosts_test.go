@@ -1,6 +1,7 @@
 package ovhauth
 
 import (
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -21,6 +22,20 @@ func TestNoLockBeforeTheFirst429(t *testing.T) {
 	}()
 	if err := <-done; err != nil || rt.hosts.all.Load() != nil {
 		t.Errorf("error %v, hosts %v; want neither", err, rt.hosts.all.Load())
+	}
+}
+
+// What happened to one host costs requests to another nothing: no lock, and no copy of the list of hosts.
+func TestNoLockForAHostWithoutA429(t *testing.T) {
+	rt := &RetryTransport{Base: silence{}}
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", "https://eu.api.ovh.com/1.0/me", nil)
+	ask := func() { rt.RoundTrip(req) }
+	before := testing.AllocsPerRun(100, ask)
+	for i := range 100 {
+		rt.hosts.get(fmt.Sprint("other", i), true).learn()
+	}
+	if after := testing.AllocsPerRun(100, ask); after != before {
+		t.Errorf("%v allocations once other hosts are known, want %v as before", after, before)
 	}
 }
 

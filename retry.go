@@ -620,7 +620,7 @@ func (w *connWatch) unsent() bool { return w != nil && w.asked.Load() && !w.got.
 type hosts struct {
 	all atomic.Pointer[map[string]*host] // replaced, never changed; nil at first, and then there is nothing to look up
 
-	adding sync.Mutex // held while all is replaced
+	adding sync.Mutex // guards replacing all
 }
 
 // host is what is known of one.
@@ -638,14 +638,14 @@ func (h *hosts) none() bool { return h.all.Load() == nil }
 
 // get returns the host of this name. If there is none, it makes one or returns nil.
 func (h *hosts) get(name string, create bool) *host {
-	now := time.Now()
-	if all := h.all.Load(); all != nil {
-		if found := (*all)[name]; found != nil && now.Sub(time.Unix(0, found.used.Load())) < forgetAfter {
+	now, known := time.Now(), h.all.Load()
+	if known != nil {
+		if found := (*known)[name]; found != nil && now.Sub(time.Unix(0, found.used.Load())) < forgetAfter {
 			found.used.Store(now.UnixNano())
 			return found
 		}
 	}
-	if !create && h.none() {
+	if !create && (known == nil || (*known)[name] == nil) {
 		return nil
 	}
 	h.adding.Lock()
