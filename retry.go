@@ -43,10 +43,11 @@ import (
 // 403, an invalid header, an unknown scheme, a malformed response), no error of this package, nothing after the context is done.
 // A body without GetBody is kept as it is read, up to 1 MiB, so that it can be sent again; a longer one is sent once.
 //
-// The wait before retry n, counted from 0, is random between 0 and MinWait·2ⁿ, at most MaxWait; a Retry-After up to MaxWait, in
-// seconds or as a date, comes before that. If it asks for more, if the wait would outlast the context's deadline, or if too many
-// of the latest requests to this host had to be retried, there is no retry: the caller gets the last attempt's own response, whole,
-// or its own error. A response that waits for its retry is kept up to 16 KiB; of a longer one an error has the status.
+// The wait before retry n, counted from 0, is random between 0 and MinWait·2ⁿ, at most MaxWait. A Retry-After up to MaxWait, in
+// seconds or as a date, is obeyed instead, with up to a tenth of it added at random. There is no retry if it asks for more, if the
+// wait would outlast the context's deadline, or if too many of the latest requests to this host had to be retried. The caller then
+// gets the last attempt's own response, whole, or its own error. A response that waits for its retry is kept up to 16 KiB; of a
+// longer one an error has the status.
 //
 // # Rate limits
 //
@@ -431,6 +432,9 @@ func (c *retryCall) decide(v verdict) bool {
 	}
 	after := retryAfter(c.resp)
 	wait := Backoff(t.minWait(), t.maxWait(), c.retries, c.resp)
+	if after > 0 {
+		wait += rand.N(max(1, after/10)) // or all who were told the same come back at the same moment
+	}
 	c.next = time.Now().Add(wait)
 	deadline, bounded := ctx.Deadline()
 	switch {

@@ -139,7 +139,7 @@ func TestEventTable(t *testing.T) {
 			seen := &observed{}
 			rt := &ovhauth.RetryTransport{Base: &scripted{outcomes: test.outcomes}, MinWait: noWait, Logger: logged(&lines, 20*time.Second), OnEvent: seen.add}
 			if !strings.Contains(test.want, "1m40s") {
-				rt.Logger = logged(&lines, time.Microsecond)
+				rt.Logger = logged(&lines, time.Second)
 			}
 			ctx := t.Context()
 			if test.prepare != nil {

@@ -111,6 +111,9 @@ var wordings = []struct {
 	{"none", "", "", 0},
 }
 
+// aboutAfter reports whether a wait is what Retry-After asks for, and at most a tenth more.
+func aboutAfter(wait, want time.Duration) bool { return wait >= want && wait <= want+want/10 }
+
 func TestRetryAfter(t *testing.T) {
 	for _, test := range wordings {
 		inBubble(t, test.name, func(t *testing.T) {
@@ -125,16 +128,16 @@ func TestRetryAfter(t *testing.T) {
 				}
 			case got != "200" || len(base.at) != 2:
 				t.Errorf("%s after %d attempts, want 200 after 2", got, len(base.at))
-			case test.want == 0 && base.at[1] > rt.MinWait || test.want > 0 && base.at[1] != test.want:
-				t.Errorf("sent again after %s, want %s (0: at most MinWait)", base.at[1], test.want)
+			case test.want == 0 && base.at[1] > rt.MinWait || test.want > 0 && !aboutAfter(base.at[1], test.want):
+				t.Errorf("sent again after %s, want %s and up to a tenth more (0: at most MinWait)", base.at[1], test.want)
 			}
 		})
 	}
 	inBubble(t, "as long as MaxWait", func(t *testing.T) {
 		base := &scripted{outcomes: []any{reply(503, "Retry-After", "20"), reply(200)}}
 		get(t, t.Context(), &ovhauth.RetryTransport{Base: base, MaxWait: 20 * time.Second})
-		if len(base.at) != 2 || base.at[1] != 20*time.Second {
-			t.Errorf("sent at %v, want again after 20 s", base.at)
+		if len(base.at) != 2 || !aboutAfter(base.at[1], 20*time.Second) {
+			t.Errorf("sent at %v, want again after 20 s and up to a tenth more", base.at)
 		}
 	})
 	inBubble(t, "of every status that is retried", func(t *testing.T) {
@@ -144,8 +147,8 @@ func TestRetryAfter(t *testing.T) {
 				resp.Body = &text{s: busy}
 			}
 			base := &scripted{outcomes: []any{resp, reply(200)}}
-			if get(t, t.Context(), &ovhauth.RetryTransport{Base: base}); len(base.at) != 2 || base.at[1] != 5*time.Second {
-				t.Errorf("%d: sent at %v, want again after 5 s", code, base.at)
+			if get(t, t.Context(), &ovhauth.RetryTransport{Base: base}); len(base.at) != 2 || !aboutAfter(base.at[1], 5*time.Second) {
+				t.Errorf("%d: sent at %v, want again after 5 s and up to a tenth more", code, base.at)
 			}
 		}
 	})
@@ -191,8 +194,8 @@ func TestRetryAfterAStalledResponse(t *testing.T) {
 		least, most time.Duration
 	}{
 		{"no wait", "", 0, 100 * time.Millisecond},
-		{"a short wait", "2", 2 * time.Second, 2 * time.Second},
-		{"a longer wait", "20", 20 * time.Second, 20 * time.Second},
+		{"a short wait", "2", 2 * time.Second, 2200 * time.Millisecond},
+		{"a longer wait", "20", 20 * time.Second, 22 * time.Second},
 	} {
 		inBubble(t, test.name, func(t *testing.T) {
 			r, w := io.Pipe()
