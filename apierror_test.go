@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/ovhauth"
 )
@@ -154,4 +155,26 @@ func ExampleCheckResponse() {
 	// ovhauth: DELETE /me: 403 Forbidden: NOT_GRANTED_CALL: This call has not been granted: the consumer key's access rules do not allow DELETE /me (query ID EU.ext-1.2.3)
 	// ask for a consumer key with more rights
 	// 403 EU.ext-1.2.3
+}
+
+// What a response declares itself to be does not decide how it is read, and Retry-After is kept.
+func TestCheckResponseReadsJSONOfAnyTypeAndRetryAfter(t *testing.T) {
+	now := time.Date(2026, 11, 26, 9, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		name       string
+		headers    []string
+		retryAfter time.Duration
+	}{
+		{"text/plain", []string{"Content-Type", "text/plain"}, 0},
+		{"no type, seconds", []string{"Retry-After", "90"}, 90 * time.Second},
+		{"a date", []string{"Date", now.Format(http.TimeFormat), "Retry-After", now.Add(time.Minute).Format(http.TimeFormat)}, time.Minute},
+		{"a date in the past", []string{"Date", now.Format(http.TimeFormat), "Retry-After", now.Add(-time.Minute).Format(http.TimeFormat)}, 0},
+		{"nonsense", []string{"Retry-After", "soon"}, 0},
+	} {
+		err := ovhauth.CheckResponse(response(403, `{"errorCode":"NOT_GRANTED_CALL","message":"This call has not been granted"}`, test.headers...))
+		e, ok := errors.AsType[*ovhauth.APIError](err)
+		if !ok || e.Code != "NOT_GRANTED_CALL" || e.RetryAfter != test.retryAfter {
+			t.Errorf("%s: got %#v, want code NOT_GRANTED_CALL and RetryAfter %v", test.name, err, test.retryAfter)
+		}
+	}
 }

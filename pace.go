@@ -61,8 +61,7 @@ const (
 	timerError  = 20 * time.Millisecond  // what a late timer has missed is made up for; more is idle time (over real sockets)
 	// Others may be taking all of a small quota, so that a probe every 30 s finds none for half an hour ("bucket of 1, 5 processes").
 	starving, starvingHold = 5 * time.Minute, 10 * time.Second
-	// A longer Retry-After, or so long without a grant, turns a call without a deadline away ("60/h", "nothing but 429"): two minutes
-	// are too short for windows of five, and ten for small quotas that are shared.
+	// More turns a call without a deadline away. Two minutes are too short for windows of five, and ten for small quotas that are shared.
 	maxPatience, maxStarving = 10 * time.Minute, 30 * time.Minute
 	grantsPer429             = 40               // requests that a 429 must be worth: 0.025 for each success, half of what is promised
 	maxFlat                  = 4 * time.Minute  // or processes that share a quota unevenly stay so ("60/min fixed, 2 processes")
@@ -121,10 +120,10 @@ func (p *pace) join(deadline time.Time, again bool) (w *waiter, wait time.Durati
 func (p *pace) wait(ctx context.Context, w *waiter) error {
 	select {
 	case <-w.left:
-		if ctx.Err() == nil {
-			return nil
-		}
 	case <-ctx.Done():
+	}
+	if ctx.Err() == nil {
+		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -267,8 +266,7 @@ func (p *pace) reject(now time.Time, lesson int, after time.Duration) {
 	p.lesson++
 	p.probes++
 	if p.state != held {
-		p.probes, p.heldAt, p.last = 0, now, cmp.Or(p.last, now)
-		p.tooFast, p.grew = p.rateAt(now), now.Sub(p.since) > p.flat
+		p.probes, p.heldAt, p.last, p.tooFast, p.grew = 0, now, cmp.Or(p.last, now), p.rateAt(now), now.Sub(p.since) > p.flat
 	}
 	hold, most := firstHold, longestHold
 	if p.rate > 0 {

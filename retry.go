@@ -277,8 +277,7 @@ func (c *retryCall) waitForTurn(p *pace) (lesson int, ok bool) {
 	if c.turn = nil; w == nil {
 		deadline, _ := ctx.Deadline()
 		var wait time.Duration
-		var joined bool
-		if w, wait, joined = p.join(deadline, c.attempts > 0); joined && wait > 0 {
+		if w, wait, ok = p.join(deadline, c.attempts > 0); ok && wait > 0 {
 			c.tell(Event{Kind: EventHeld, Attempt: c.attempts + 1, Wait: wait, Reason: ReasonQueue})
 		}
 	}
@@ -416,10 +415,9 @@ func (c *retryCall) queue() bool {
 	var wait time.Duration
 	if p := c.pace(); p != nil {
 		deadline, _ := ctx.Deadline()
-		var joined bool
-		if c.turn, wait, joined = p.join(deadline, true); !joined {
-			c.gaveUp(c.turn.away)
-			return false
+		var ok bool
+		if c.turn, wait, ok = p.join(deadline, true); !ok {
+			return c.gaveUp(c.turn.away)
 		}
 	}
 	c.tell(Event{Kind: EventThrottled, Attempt: c.attempts, StatusCode: http.StatusTooManyRequests, Wait: wait, Reason: ReasonRateLimit})
