@@ -266,6 +266,9 @@ func peek(ctx context.Context, resp *http.Response, patience time.Duration) (hea
 	if resp.Body == nil {
 		return nil, true
 	}
+	if p, ok := resp.Body.(*peekedBody); ok && p.isUnread() { // the transport below has waited long enough for both
+		return p.known()
+	}
 	p := &peekedBody{source: resp.Body, stopped: make(chan struct{})}
 	resp.Body = p
 	go p.look()
@@ -276,10 +279,7 @@ func peek(ctx context.Context, resp *http.Response, patience time.Duration) (hea
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.enough = true
-	return p.head, p.err == io.EOF
+	return p.known()
 }
 
 const (
@@ -300,6 +300,20 @@ type peekedBody struct {
 	err    error      // that ended it
 	enough bool       // look is to read no more
 	given  int        // how much of head Read has given out
+}
+
+// known returns what look has read, and whether that is all. It lets look read no more.
+func (p *peekedBody) known() (head []byte, whole bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.enough = true
+	return p.head, p.err == io.EOF
+}
+
+func (p *peekedBody) isUnread() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.given == 0
 }
 
 func (p *peekedBody) look() {

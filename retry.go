@@ -357,7 +357,14 @@ func (c *retryCall) send(lesson int) verdict {
 	}
 	if c.attempts++; c.body.kept != nil || c.attempts > 1 && hasBody(c.req) {
 		out = out.WithContext(out.Context()) // a copy, for its Body
-		if err := c.body.putInto(out, c.attempts); err != nil {
+		err := c.body.putInto(out, c.attempts)
+		if err == errNotKept { // the attempt before has read on, after its response had come
+			c.attempts--
+			c.report(lesson, lost)
+			c.stop(ReasonBody, err)
+			return settled
+		}
+		if err != nil {
 			closeBody(out.Body)
 			c.resp, c.err = nil, permanentErrorf("opening the request's body again: %w", err)
 			c.report(lesson, lost)

@@ -2,6 +2,7 @@ package ovhauth_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -110,6 +111,34 @@ func TestBodyThatIsNotKeptReturnsIts429Whole(t *testing.T) {
 	}
 	resp.Body.Close()
 	sent.check(t, 1)
+}
+
+// net/http may go on sending the body while the response to it is looked at.
+func TestResponseInHandIfTheBodyTurnsOutTooLong(t *testing.T) {
+	for _, code := range []int{429, 503} {
+		inBubble(t, fmt.Sprint(code), func(t *testing.T) {
+			sent := &text{s: strings.Repeat("x", 1<<20+1)}
+			req := bodyRequest(t, "PUT", sent)
+			req.GetBody, req.ContentLength = nil, -1
+			var seen observed
+			rt := &ovhauth.RetryTransport{OnEvent: seen.add, Base: roundTrip(func(req *http.Request) (*http.Response, error) {
+				io.CopyN(io.Discard, req.Body, 10)
+				time.AfterFunc(time.Millisecond, func() {
+					io.Copy(io.Discard, req.Body)
+					req.Body.Close()
+				})
+				return respond(code, "Retry-After", "1"), nil
+			})}
+			resp, err := finished(t, rt, req)
+			if got := result(resp, err); got != fmt.Sprint(code) {
+				t.Errorf("got %s, want the %d", got, code)
+			}
+			if got := seen.words(); len(got) == 0 || got[len(got)-1] != "gave up: "+ovhauth.ReasonBody {
+				t.Errorf("events %q, want that it gave up for the body's sake", got)
+			}
+			sent.check(t, 1)
+		})
+	}
 }
 
 // A body that broke off cannot be kept, nor sent again.

@@ -186,6 +186,26 @@ func TestRetryDeadline(t *testing.T) {
 	})
 }
 
+// Two transports that look at a response together wait for its body no longer than one.
+func TestStalledRejectionBelowTwoTransports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := roundTrip(func(*http.Request) (*http.Response, error) {
+			r, w := io.Pipe()
+			go io.WriteString(w, "{")
+			resp := respond(403)
+			resp.Body = r
+			return resp, nil
+		})
+		began := time.Now()
+		rt := &ovhauth.RetryTransport{Base: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: testKeys, Base: base}}
+		resp, err := rt.RoundTrip(newRequest(t, "GET", "/me", nil))
+		if took := time.Since(began); result(resp, err) != "403" || took > time.Second {
+			t.Fatalf("got %s after %s, want the 403 after a second", result(resp, err), took)
+		}
+		resp.Body.Close()
+	})
+}
+
 // A response that stalls does not hold up its own retry, and loses its connection.
 func TestRetryAfterAStalledResponse(t *testing.T) {
 	for _, test := range []struct {
