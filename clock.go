@@ -76,7 +76,7 @@ func ServerTime(ctx context.Context, client *http.Client) (time.Time, error) {
 		return time.Time{}, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if err != nil {
 		return time.Time{}, fmt.Errorf("ovhauth: reading the response to %s: %w", call, err)
 	}
@@ -87,8 +87,8 @@ func ServerTime(ctx context.Context, client *http.Client) (time.Time, error) {
 	return time.Unix(seconds, 0), nil
 }
 
-// maxAnswer is in bytes, and more than any response that this package decodes.
-const maxAnswer = 1 << 20
+// maxResponse is in bytes, and more than any response that this package decodes.
+const maxResponse = 1 << 20
 
 func callError(call string, err error) error {
 	if u, ok := err.(*url.Error); ok {

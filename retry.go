@@ -505,7 +505,7 @@ func (c *retryCall) keep(wait time.Duration) {
 		c.resp = &kept
 		return
 	}
-	c.err = permanentErrorf("the last response was %s, and its body too long to be kept while it waited to be sent again", c.resp.Status)
+	c.err = permanentErrorf("the last response was %s; its body was too long, or came too slowly, to be kept while the request waited", c.resp.Status)
 	c.resp = nil
 }
 
