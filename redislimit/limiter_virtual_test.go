@@ -34,7 +34,7 @@ func turns(limiters []*Limiter, goroutines int, during time.Duration) [][]time.T
 			wg.Go(func() {
 				for l.Wait(ctx) == nil {
 					mu.Lock()
-					at[i] = append(at[i], time.Now())
+					at[i] = append(at[i], time.Now().Truncate(time.Microsecond)) // which is what Redis's clock says
 					mu.Unlock()
 				}
 			})
