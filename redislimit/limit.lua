@@ -197,11 +197,13 @@ if op == 'throttled' then
   throttle(s, tonumber(ARGV[5]))
 else
   local back, current = {}, {}
+  local function usable(k) return turn(s, k) >= now and k >= s.from and k < s.next end -- a turn that is over is nobody's
   for i = 7, 6 + tonumber(ARGV[6]) do
-    if tonumber(ARGV[5]) == s.gen then back[#back + 1] = tonumber(ARGV[i]) end
+    local k = tonumber(ARGV[i])
+    if tonumber(ARGV[5]) == s.gen and usable(k) then back[#back + 1] = k end
   end
   for _, k in ipairs(s.back) do
-    if turn(s, k) >= now and k >= s.from and k < s.next then current[#current + 1] = k end
+    if usable(k) then current[#current + 1] = k end
   end
   s.back = current
   giveBack(s, back)

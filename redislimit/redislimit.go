@@ -57,14 +57,17 @@ func ask[T any](ctx context.Context, timeout time.Duration, fn func(context.Cont
 		value, err := fn(bounded)
 		responses <- response{value, err}
 	}()
-	var r response
+	r := response{err: context.DeadlineExceeded}
 	select {
 	case r = <-responses:
-		if r.err == nil {
-			return r.value, nil
-		}
 	case <-bounded.Done():
-		r.err = context.DeadlineExceeded
+		select { // it is also done when there is a response
+		case r = <-responses:
+		default:
+		}
+	}
+	if r.err == nil {
+		return r.value, nil
 	}
 	if ended := ctx.Err(); ended != nil {
 		return r.value, ended
