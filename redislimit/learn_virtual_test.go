@@ -129,7 +129,7 @@ func TestAFleetLearnsOneRate(t *testing.T) {
 					wg.Wait()
 					took := time.Since(began)
 					share, slow := float64(avoidable)/calls, float64(took)/float64(best)
-					t.Logf("%.3f avoidable 429s per success, %.2f × the ideal time, %d round trips", share, slow, server.asked)
+					t.Logf("%.3f avoidable 429s per success, %.2f × the ideal time, %d round trips", share, slow, server.asked.Load())
 					if share > 0.05 || slow > 1.15 {
 						t.Errorf("%.3f avoidable 429s per success, %s, %.2f × the ideal time; want at most 0.05 and 1.15", share, took, slow)
 					}

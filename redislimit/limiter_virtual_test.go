@@ -142,7 +142,7 @@ func TestATurnTakesFewRoundTrips(t *testing.T) {
 				}
 				during := time.Duration(max(1, 1000/test.requests)) * time.Second
 				n := len(slices.Concat(turns(pods, test.goroutines, during)...))
-				if got := float64(server.asked) / float64(n); got > test.most || float64(n) < 0.97*during.Seconds()*float64(test.requests) {
+				if got := float64(server.asked.Load()) / float64(n); got > test.most || float64(n) < 0.97*during.Seconds()*float64(test.requests) {
 					t.Errorf("%d turns, %.2f round trips each; want at most %.0f, and 97 %% of the limit in %s", n, got, test.most, during)
 				}
 			})
@@ -158,8 +158,8 @@ func TestATurnTakesFewRoundTrips(t *testing.T) {
 				}
 				time.Sleep(100 * time.Millisecond)
 			}
-			if server.asked != 100 {
-				t.Errorf("%d round trips for 100 turns, want 100", server.asked)
+			if server.asked.Load() != 100 {
+				t.Errorf("%d round trips for 100 turns, want 100", server.asked.Load())
 			}
 		})
 	})
@@ -357,8 +357,10 @@ func TestNothingIsLimitedBeforeTheFirst429(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if took := server.asked; took != 1000 || len(server.values) != 0 {
-			t.Errorf("%d round trips, %d keys; want one a request, and none", took, len(server.values))
+		var keys int
+		server.change(func() { keys = len(server.values) })
+		if took := server.asked.Load(); took != 1000 || keys != 0 {
+			t.Errorf("%d round trips, %d keys; want one a request, and none", took, keys)
 		}
 		l.Throttled(t.Context(), 10*time.Second)
 		began := time.Now()

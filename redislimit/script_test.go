@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -19,7 +20,7 @@ type luaServer struct {
 	script *lua.LFunction
 	values map[string]value
 	skew   time.Duration // of its clock
-	asked  int
+	asked  atomic.Int64
 }
 
 type value struct {
@@ -93,7 +94,7 @@ func (c *luaClient) Eval(ctx context.Context, _ string, keys []string, args ...a
 	r, cmd := c.server, redis.NewCmd(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.asked++
+	r.asked.Add(1)
 	if c.err != nil {
 		cmd.SetErr(c.err)
 		return cmd
