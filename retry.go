@@ -505,7 +505,8 @@ func (c *retryCall) keep(wait time.Duration) {
 		c.resp = &kept
 		return
 	}
-	c.err = permanentErrorf("the last response was %s; its body was too long, or came too slowly, to be kept while the request waited", c.resp.Status)
+	c.err = permanentErrorf("the body of the last response was too long, or came too slowly, to be kept while the request waited: %w",
+		newAPIError(c.resp, nil))
 	c.resp = nil
 }
 

@@ -312,7 +312,7 @@ func TestResponseInHandBehindA429(t *testing.T) {
 		{"a 503", reply(503), "503"},
 		{"a lost connection", io.ErrUnexpectedEOF, "unexpected EOF"},
 		{"a 503 too long to be kept", replyText(503, long),
-			"ovhauth: the last response was 503 Service Unavailable; its body was too long, or came too slowly, to be kept while the request waited"},
+			"ovhauth: the body of the last response was too long, or came too slowly, to be kept while the request waited: GET /slow: 503 Service Unavailable"},
 	} {
 		inBubble(t, test.name, func(t *testing.T) {
 			slow := &scripted{outcomes: []any{test.given, reply(200)}}
