@@ -426,7 +426,7 @@ func TestLimiterFails(t *testing.T) {
 		{"after two", []any{io.ErrUnexpectedEOF, reply(500)}, full, false, "500", nil, true},
 		{"after a lost connection", []any{reply(503), io.ErrUnexpectedEOF}, full, false, "unexpected EOF", []error{io.ErrUnexpectedEOF}, true},
 		{"after a 429", []any{reply(429)}, full, false, "429", nil, true},
-		{"after a response too long to be kept", []any{long}, full, false, "the last response was 503 Service Unavailable", nil, false},
+		{"after a response too long to be kept", []any{long}, full, false, "PUT /me: 503 Service Unavailable", nil, false},
 	} {
 		inBubble(t, test.name, func(t *testing.T) {
 			ctx := t.Context()

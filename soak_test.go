@@ -298,5 +298,8 @@ func isTyped(err error) bool {
 			return true
 		}
 	}
+	if _, ok := errors.AsType[*ovhauth.APIError](err); ok { // a response that could not be kept
+		return true
+	}
 	return strings.Contains(err.Error(), "http: server closed idle connection") // net/http has no type for it
 }
