@@ -138,6 +138,12 @@ func table(t *testing.T, name string, scenarios []Scenario, stacks []Stack, repe
 				for range repeat {
 					m.runs = append(m.runs, Run(t, s, &stacks[0]))
 				}
+				// Much is chance, as how two processes share a quota. A few runs that break a promise are looked at again, by many.
+				if _, broken := judge([]measured{m}); len(broken) > 0 && show {
+					for range 15 * repeat {
+						m.runs = append(m.runs, Run(t, s, &stacks[0]))
+					}
+				}
 				var row strings.Builder
 				row.WriteString("| " + s.Name + " |" + cell(m.typical(), ideal))
 				for _, stack := range stacks[1:] {
