@@ -121,7 +121,7 @@ func (s *signer) finish(t time.Time) (timestamp, signature string) {
 	return spell(b[len("+"):], s.sum)
 }
 
-// signHead is finish for a request without a body, whose head can stand on the stack: it saves a GET a tenth of its time.
+// signHead is finish for a request without a body, whose head can stand on the stack: it saves a GET some 50 ns.
 func signHead(head []byte, t time.Time) (timestamp, signature string) {
 	b := strconv.AppendInt(append(head, '+'), t.Unix(), 10)
 	return spell(b[len(head)+len("+"):], sha1.Sum(b))
