@@ -10,4 +10,4 @@ func SetPatience(d time.Duration) (undo func()) {
 }
 
 // LockLife is how long a machine that was killed holds the others up.
-var LockLife = lockLife
+const LockLife = lockLife

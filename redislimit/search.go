@@ -18,12 +18,14 @@ import (
 	"example.com/ovhauth"
 )
 
-var (
-	patience  = time.Minute      // of one search; a variable for its test
+const (
 	fetchTime = 30 * time.Second // that Provider has
 	lockLife  = 5 * time.Second  // renewed by who holds it
 	failLife  = 5 * time.Second  // of the news that the client was rejected
 )
+
+// patience bounds one search. It is a variable for its test, and read before a search has a goroutine of its own.
+var patience = time.Minute
 
 // search gets a token for all who need one on this machine. Nobody's context ends it but its own.
 type search struct {
@@ -41,8 +43,8 @@ type search struct {
 
 func newSearch(ctx context.Context, s *cache, c TokenCache, old *token) *search {
 	f := &search{cache: s, c: c, old: old, done: make(chan struct{})}
+	detached, cancel := context.WithTimeout(untraced{context.WithoutCancel(ctx)}, patience)
 	go func() {
-		detached, cancel := context.WithTimeout(untraced{context.WithoutCancel(ctx)}, patience)
 		defer cancel()
 		var found *token
 		defer func() {
