@@ -38,6 +38,7 @@ func TestAllocations(t *testing.T) {
 	}{
 		{"GET", sign, http.MethodGet, "https://eu.api.ovh.com/1.0/me", 0, 6, 1126},
 		{"GET by keys that are to be trimmed", untrimmed, http.MethodGet, "https://eu.api.ovh.com/1.0/me", 0, 6, 1126},
+		{"GET with a query", sign, http.MethodGet, "https://eu.api.ovh.com/1.0/me?a=b", 0, 7, 1280},
 		{"GET with a long query", sign, http.MethodGet, "https://eu.api.ovh.com/1.0/me?a=" + strings.Repeat("b", 200), 0, 8, 1800},
 		{"relative GET", sign, http.MethodGet, "/me", 0, 7, 1280},
 		{"POST 1 KiB", sign, http.MethodPost, "https://eu.api.ovh.com/1.0/me", 1 << 10, 6, 1126},

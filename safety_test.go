@@ -3,6 +3,7 @@ package ovhauth_test
 import (
 	"bytes"
 	"context"
+	"crypto/fips140"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -154,14 +155,24 @@ func TestResponsesDoNotCarryKeys(t *testing.T) {
 	}
 }
 
-// Under GODEBUG=fips140=only a signature is an error, not a panic; what needs none goes through. Only a process of its own can
-// show that.
+// Under GODEBUG=fips140=only a signature is an error, not a panic; what needs none goes through. Under fips140=on all does. Only
+// processes of their own can show that.
 func TestFIPS(t *testing.T) {
-	if os.Getenv("OVHAUTH_TEST_FIPS") == "" {
-		child := exec.Command(os.Args[0], "-test.run=^TestFIPS$", "-test.v")
-		child.Env = append(os.Environ(), "OVHAUTH_TEST_FIPS=1", "GODEBUG=fips140=only")
-		if out, err := child.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: TestFIPS")) {
-			t.Fatalf("%v\n%s", err, out)
+	mode := os.Getenv("OVHAUTH_TEST_FIPS")
+	if mode == "" {
+		for _, mode := range []string{"only", "on"} {
+			child := exec.Command(os.Args[0], "-test.run=^TestFIPS$", "-test.v")
+			child.Env = append(os.Environ(), "OVHAUTH_TEST_FIPS="+mode, "GODEBUG=fips140="+mode)
+			if out, err := child.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS: TestFIPS")) {
+				t.Errorf("fips140=%s: %v\n%s", mode, err, out)
+			}
+		}
+		return
+	}
+	if mode == "on" {
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}
+		if _, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || !fips140.Enabled() {
+			t.Errorf("signed: %v, in FIPS mode %t; want no error, in FIPS mode", err, fips140.Enabled())
 		}
 		return
 	}

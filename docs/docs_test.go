@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -196,7 +197,8 @@ func (s snippet) parse(t *testing.T, fset *token.FileSet) file {
 	return f
 }
 
-// exports returns the compiled packages that files of a module need, by import path. It fails where the modules are not at hand.
+// exports returns the compiled packages that files of a module need, by import path. It fails where the modules are not at hand:
+// go test ./... needs no network, so only CI fetches what other modules require.
 func exports(module string, files []file) (map[string]string, error) {
 	args := []string{"list", "-export", "-deps", "-f", "{{if .Export}}{{.ImportPath}} {{.Export}}{{end}}"}
 	for _, f := range files {
@@ -208,6 +210,9 @@ func exports(module string, files []file) (map[string]string, error) {
 	}
 	list := exec.Command("go", args...)
 	list.Dir = module
+	if os.Getenv("CI") == "" {
+		list.Env = append(list.Environ(), "GOPROXY=off")
+	}
 	var complaint bytes.Buffer
 	list.Stderr = &complaint
 	out, err := list.Output()
@@ -253,6 +258,23 @@ func TestSnippetsCompile(t *testing.T) {
 	}
 }
 
+// The requirements of other modules are not downloaded.
+func TestSnippetsNeedNoNetwork(t *testing.T) {
+	asked := false
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = true
+		http.NotFound(w, r)
+	}))
+	defer proxy.Close()
+	t.Setenv("CI", "")
+	t.Setenv("GOPROXY", proxy.URL)
+	t.Setenv("GOMODCACHE", t.TempDir())
+	goOVH := program(t, "docs/go-ovh.md", 0).parse(t, token.NewFileSet())
+	if _, err := exports(goOVH.module, []file{goOVH}); err == nil || asked {
+		t.Errorf("go list in compat, with an empty module cache: error %v, module proxy asked %t; want an error, and nobody asked", err, asked)
+	}
+}
+
 // notRun are the commands of the Markdown files that .ci/run does not run, and why.
 var notRun = map[string]string{
 	"go test -run Soak -soak 5m -v .":                  "it takes five minutes; go test ./... runs it for a shorter time",
@@ -262,11 +284,15 @@ var notRun = map[string]string{
 	"(cd bench && go run ./report)":                    "it takes four minutes and rewrites the figures; CI runs it with -smoke",
 	"(cd bench && go run ./quota)":                     "it takes minutes and rewrites the picture; CI runs it with -short",
 	"(cd compat && go test ./...)":                     "CI runs it with -race",
-	"(cd redislimit && go run ./fleet)":                "it takes five minutes and rewrites the picture; CI runs it for seconds",
+	"(cd redislimit && go run ./fleet)":                "it takes twenty minutes and writes a picture; CI runs it for seconds",
 	"(cd redislimit && go test ./...)":                 "CI runs it with -race",
 	".ci/run":                                          "it is what CI runs",
 	"FUZZTIME=5s .ci/run":                              "it is what CI runs",
+	"go run ./examples/server":                         "it runs until it is stopped; go test ./... runs it for a moment",
+	"go run ./examples/proxy":                          "it runs until it is stopped; go test ./... runs it for a moment",
 }
+
+var inline = regexp.MustCompile("`(go [^`]+)`") // a command within a sentence
 
 // Every command of the Markdown files is run by CI, or named above.
 func TestCommandsAreRun(t *testing.T) {
@@ -274,8 +300,14 @@ func TestCommandsAreRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	commands := snippets(t, "sh")
+	for file, text := range markdown(t) {
+		for _, m := range inline.FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
+			commands = append(commands, snippet{file: file, text: m[1]})
+		}
+	}
 	seen := map[string]bool{}
-	for _, s := range snippets(t, "sh") {
+	for _, s := range commands {
 		for line := range strings.Lines(strings.ReplaceAll(s.text, "\\\n", "")) {
 			command, _, _ := strings.Cut(line, "#")
 			command = strings.TrimSpace(command)
@@ -431,16 +463,32 @@ func testNames(t *testing.T) map[string]bool {
 	return found
 }
 
-// Every reason that an event can have is in the list that people make their metrics by.
-func TestReasonsAreDocumented(t *testing.T) {
+// The kinds, reasons and attributes of events in docs/production.md, by which people make their metrics, are those of event.go.
+func TestEventsAreDocumented(t *testing.T) {
 	source, err := os.ReadFile("event.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := markdown(t)["docs/production.md"]
-	for _, m := range regexp.MustCompile(`Reason\w+ += "(.+?)"`).FindAllSubmatch(source, -1) {
-		if want := "`" + string(m[1]) + "`"; !strings.Contains(list, want) {
-			t.Errorf("docs/production.md lacks the reason %s", want)
+	page := markdown(t)["docs/production.md"]
+	all := func(text, pattern string) (found []string) {
+		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+			found = append(found, m[1])
+		}
+		slices.Sort(found)
+		return slices.Compact(found)
+	}
+	reasons := strings.Join(all(page, "(?m)^\\| `[a-z ]+` \\| (`.+`) \\|$"), " ")
+	for _, test := range []struct {
+		name      string
+		got, want []string
+	}{
+		{"kinds, by level", all(page, "(?m)^\\| `([a-z ]+)` \\| (?:Debug|Info) \\|"), all(string(source), `Event\w+: +"(.+?)"`)},
+		{"kinds, by reason", all(page, "(?m)^\\| `([a-z ]+)` \\| `"), all(string(source), `Event\w+: +"(.+?)"`)},
+		{"reasons", all(reasons, "`(.+?)`"), all(string(source), `Reason\w+ += "(.+?)"`)},
+		{"attributes", all(all(page, `Its attributes are ([^;.]+)`)[0], "`(.+?)`"), all(string(source), `slog\.(?:String|Int|Duration)\("(\w+)"`)},
+	} {
+		if len(test.want) == 0 || !slices.Equal(test.got, test.want) {
+			t.Errorf("docs/production.md has the %s\n%q\nwant those of event.go\n%q", test.name, test.got, test.want)
 		}
 	}
 }
