@@ -26,14 +26,14 @@ var (
 	ErrQueryTimeOut      = errors.New("ovhauth: request signed at wrong time") // 400 QUERY_TIME_OUT
 	ErrInvalidKey        = errors.New("ovhauth: unknown application key")      // 403 INVALID_KEY
 	ErrUnknownCredential = errors.New("ovhauth: unknown consumer key")         // 403 NOT_CREDENTIAL
-	ErrInvalidCredential = errors.New("ovhauth: consumer key not in force")    // 403 INVALID_CREDENTIAL: pending, refused or expired
+	ErrInvalidCredential = errors.New("ovhauth: consumer key not valid")       // 403 INVALID_CREDENTIAL: pending, refused or expired
 	ErrNotGranted        = errors.New("ovhauth: call not granted")             // 403 NOT_GRANTED_CALL: access rules or IAM policies
 )
 
 // Why this package rejects a request itself, before anything is sent: targets for [errors.Is] on an error of [Transport].
 var (
 	ErrMissingCredentials = errors.New("ovhauth: missing credentials")
-	ErrBodyTooLarge       = errors.New("ovhauth: request body without GetBody is larger than 32 MiB; set GetBody, so that it can be signed without holding it")
+	ErrBodyTooLarge       = errors.New("ovhauth: request body without GetBody is larger than 32 MiB; set GetBody, so that it can be signed without keeping it in memory")
 	ErrPlainHTTP          = errors.New("ovhauth: plain http would show the keys to the network; use https")
 	ErrFIPS               = errors.New("ovhauth: GODEBUG=fips140=only forbids SHA-1, which the API's signature is made of; use an OAuth2 service account or an access token")
 )
@@ -47,7 +47,7 @@ type APIError struct {
 	Code       string            // "errorCode" of the API's older dialect ("NOT_GRANTED_CALL"), or "error" of an OAuth2 endpoint
 	Class      string            // "class" of the newer dialect: "Client::Forbidden"
 	Message    string            // the API's own words; of a response that is not JSON, its text
-	Details    map[string]string // "details" of the newer dialect; what is no string in it is kept as JSON
+	Details    map[string]string // "details" of the newer dialect; a value that is not a string is kept as JSON
 	QueryID    string            // X-Ovh-Queryid: what OVHcloud's support asks for
 	RetryAfter time.Duration     // what Retry-After asks for, in seconds or as a date; 0 for nothing
 

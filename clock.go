@@ -82,7 +82,7 @@ func ServerTime(ctx context.Context, client *http.Client) (time.Time, error) {
 	}
 	seconds, err := strconv.ParseInt(string(bytes.TrimSpace(body)), 10, 64)
 	if err != nil || seconds <= 0 {
-		return time.Time{}, fmt.Errorf("ovhauth: the response to %s is no time", call)
+		return time.Time{}, fmt.Errorf("ovhauth: the response to %s is not a time", call)
 	}
 	return time.Unix(seconds, 0), nil
 }

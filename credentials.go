@@ -64,8 +64,8 @@ func (f CredentialFunc) Retrieve(ctx context.Context) (Credentials, error) { ret
 // one takes: that of OVH_ENDPOINT, else of ovh.conf, else [EU].
 //
 // There are three kinds: the keys OVH_APPLICATION_KEY, OVH_APPLICATION_SECRET and OVH_CONSUMER_KEY; a service account's
-// OVH_CLIENT_ID and OVH_CLIENT_SECRET; or OVH_ACCESS_TOKEN. The highest place that has any of them decides the kind, and what
-// it lacks of that kind comes from the places below. Two kinds in one place are an error. An empty value counts as none.
+// OVH_CLIENT_ID and OVH_CLIENT_SECRET; or OVH_ACCESS_TOKEN. The first place that has any of them decides the kind. What
+// is missing there comes from the places below. Two kinds in one place are an error. An empty value counts as none.
 //
 //   - The environment, unless OVH_ENDPOINT names another endpoint than e. If it has all of a kind, no file is opened for more.
 //   - ./ovh.conf, then .ovh.conf in the user's home directory, then /etc/ovh.conf. One that is absent or cannot be read is skipped,
@@ -82,8 +82,8 @@ func (f CredentialFunc) Retrieve(ctx context.Context) (Credentials, error) { ret
 // All are read at the first request. The endpoint is kept. A complete set of credentials is kept until the API rejects it, or the
 // token endpoint rejects the service account; then all are read again. An incomplete set and an error are not kept.
 //
-// Printed, the provider says where its credentials were found, such as "[ovh-eu] of ~/.ovh.conf", and none of them. A file of keys
-// that other users can read is reported once to the Logger of the Transport.
+// Printed, the provider says where its credentials were found, such as "[ovh-eu] of ~/.ovh.conf", and shows none of them. The Logger
+// of the Transport is told once, at level Warn, of a file of keys that other users can read.
 func DefaultCredentials(e Endpoint) CredentialProvider {
 	return &lookup{endpoint: e, env: true, files: true}
 }
@@ -163,7 +163,7 @@ func (s source) kind() (kind []string, err error) {
 		}
 	}
 	if len(named) > 1 {
-		return nil, permanentErrorf("%s has credentials of more than one kind: %s; leave one", s.name, strings.Join(named, ", "))
+		return nil, permanentErrorf("%s has more than one kind of credentials: %s; keep one of them", s.name, strings.Join(named, ", "))
 	}
 	return kind, nil
 }

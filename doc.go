@@ -3,8 +3,8 @@
 //	client := &http.Client{Transport: &ovhauth.RetryTransport{Base: &ovhauth.Transport{}}}
 //	resp, err := client.Get("/me") // GET https://eu.api.ovh.com/1.0/me, signed
 //
-// There is no client of its own and no request type. Whatever takes an http.Client or an [http.RoundTripper] is
-// signed by it: generated clients, reverse proxies, other SDKs.
+// The package has no client type and no request type. It signs for whatever takes an http.Client or an
+// [http.RoundTripper]: generated clients, reverse proxies, other SDKs.
 //
 //	your code ── *http.Client ── RetryTransport ── Transport ── Base: http.DefaultTransport, otelhttp, a mock
 //	                              again? how fast?  ├─ Endpoint     where
@@ -15,7 +15,7 @@
 // [Transport] signs. Its zero value takes the endpoint and the keys from the environment and from ovh.conf (see
 // [DefaultCredentials]). It sends a request a second time only to correct clock skew or to replace rejected credentials.
 // [RetryTransport] stands above it, so that every attempt is signed anew with the time it is sent at. It retries what is safe to
-// repeat, and learns from 429 responses how fast to send. Both tell of what they do by [Event].
+// repeat, and learns from 429 responses how fast to send. Both report what they do as an [Event].
 //
 // A response other than 2xx is no error of a transport, as with net/http: [CheckResponse] turns it into an [APIError] that says
 // what it means. Package ovhjson speaks JSON over such a client, and walks through long lists. Package consumerkey asks for keys,

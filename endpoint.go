@@ -129,7 +129,7 @@ func parseEndpoint(e Endpoint) (*parsedEndpoint, error) {
 		return nil, permanentErrorf("endpoint %q is neither a known name (%s) nor an https:// URL", s, openNames)
 	}
 	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !plainHost(u.Host) {
-		return nil, permanentErrorf("endpoint %s://%s: only scheme, host (in ASCII), port and path may stand in it", u.Scheme, u.Hostname())
+		return nil, permanentErrorf("endpoint %s://%s: it may only have a scheme, a host (in ASCII), a port and a path", u.Scheme, u.Hostname())
 	}
 	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
 		return nil, permanentErrorf("endpoint %s: %w", u, ErrPlainHTTP)

@@ -42,7 +42,7 @@ func (f *flight[T]) do(ctx context.Context, fn func(context.Context) (T, error))
 				f.mu.Unlock()
 				close(c.done)
 			}()
-			c.err = errors.New("ovhauth: what was waited for ended without a result") // by runtime.Goexit
+			c.err = errors.New("ovhauth: the call that this request waited for ended without a result") // by runtime.Goexit
 			c.value, c.err = fn(shared)
 		}()
 	}

@@ -46,20 +46,20 @@ import (
 // The wait before retry n, counted from 0, is random between 0 and MinWait·2ⁿ, at most MaxWait. A Retry-After up to MaxWait, in
 // seconds or as a date, is obeyed instead, with up to a tenth of it added at random. There is no retry if it asks for more, if the
 // wait would outlast the context's deadline, or if too many of the latest requests to this host had to be retried. The caller then
-// gets the last attempt's own response, whole, or its own error. A response that waits for its retry is kept up to 16 KiB; of a
-// longer one an error has the status.
+// gets the last attempt's own response, whole, or its own error. While a request waits to be sent again, up to 16 KiB of the
+// response are kept. If a longer one turns out to be the last, the caller gets an error with its status in place of it.
 //
 // # Rate limits
 //
 // A 429 is no failure but a measurement: it costs no retry and no budget, and MaxWait does not bound its wait. OVHcloud publishes
 // no quota; the one figure known is 60 requests a minute for a consumer key (its staff, github.com/ovh/python-ovh/issues/81). Until
 // the first 429 of a host nothing is limited. From then on requests to that host leave one by one, in the order in which they came,
-// at a rate that the 429s teach. The rate is one per host (all hosts of a region count as one) and RetryTransport. A call waits as
-// long as its context allows; one whose turn lies beyond its deadline is told so at once. Without a deadline a call may wait for
-// thirty minutes; a Retry-After of more than ten minutes, and a host that has granted nothing for thirty, hand it the 429.
-// A Limiter is never needed; it is right if you know the quota.
+// at a rate that is learned from the 429s. Each RetryTransport learns one rate per host; all hosts of a region count as one. A call
+// waits as long as its context allows. If its turn would come after its deadline, it fails at once. Without a deadline it may wait
+// for thirty minutes; the caller gets the 429 if its Retry-After is longer than ten minutes, or if the host has granted nothing for
+// thirty. You never need a Limiter; use one if you know the quota.
 //
-// The host of a URL without one is the endpoint's if Base is a *Transport, else it counts as one of its own.
+// A URL without a host counts for the endpoint's host if Base is a *Transport. Under another Base, all such URLs count as one host.
 //
 // The zero value is ready. A RetryTransport is safe for concurrent use; its fields must not change after the first request. It
 // bounds the number of attempts, not the time that one takes: give requests a context with a deadline.
@@ -89,11 +89,11 @@ type RetryTransport struct {
 }
 
 // Limiter bounds the rate of requests; golang.org/x/time/rate has one. Wait returns nil when the next attempt may be sent. Any
-// error ends the request: the caller gets the response in hand, if there is one, else an error that wraps it. Once ctx is done,
+// error ends the request: the caller gets the last response, if there is one, else an error that wraps it. Once ctx is done,
 // Wait must return. Wait must be safe for concurrent use.
 //
 // A Limiter that also has a method Throttled(ctx context.Context, retryAfter time.Duration) is told of each 429 (0: it had no
-// Retry-After) and takes the place of the learned rate. Any other holds together with it: whichever is slower.
+// Retry-After) and takes the place of the learned rate. Any other Limiter applies beside the learned rate: the slower of the two decides.
 type Limiter interface {
 	Wait(ctx context.Context) error
 }
@@ -733,10 +733,11 @@ func (b *budget) refund(price int64) {
 // CheckRetry is a [retryablehttp.CheckRetry] that decides as [RetryTransport] does, for a retryablehttp.Client over a
 // [Transport]. Its error is always nil.
 //
-// It sees the request only as resp.Request, or as the Op of a [*url.Error]: of an error it knows the method, but no
-// Idempotency-Key, and nothing but an error of dialing or name resolution shows it that nothing was sent. What it cannot see
-// it takes for sent and not idempotent. An error of dialing after a redirect looks as if the first request had not been sent
-// either: have the client's CheckRedirect return [http.ErrUseLastResponse] if POSTs may be redirected.
+// It sees less than RetryTransport does. After a response it knows the request as resp.Request. After an error it knows the method
+// alone, as the Op of a [*url.Error], and no Idempotency-Key; only an error of dialing or of name resolution shows it that nothing
+// was sent. It takes any other request as sent, and one whose method it does not know as not idempotent. An error of dialing after
+// a redirect looks as if the first request had not been sent either: have the client's CheckRedirect return
+// [http.ErrUseLastResponse] if POSTs may be redirected.
 func CheckRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	switch {
 	case ctx.Err() != nil, (resp == nil) == (err == nil): // with both, CheckRedirect has returned an error

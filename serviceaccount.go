@@ -26,7 +26,7 @@ import (
 // The first request that needs a token asks for it, through the Base of that request's Transport, or through
 // [http.DefaultClient] if Retrieve is called in a context of no Transport. The token is kept until shortly before it expires, or
 // until the API rejects it. Requests that need one at the same time share one exchange. Each waits until its own context ends, and at
-// most 30 s. Within these 30 s, 429, 408 and 5xx are tried again, after the time that Retry-After asks for, and a random one. A lost
+// most 30 s. Within these 30 s, 429, 408 and 5xx are tried again, after the time that Retry-After asks for plus a random time. A lost
 // connection is tried again twice.
 //
 // An error of the token endpoint matches [*APIError] with its status and its code, such as "invalid_client"; no other text of the

@@ -15,13 +15,13 @@ import (
 // Sign returns the X-Ovh-Signature of one request: "$1$" and 40 lower-case hex digits. It is a pure function: it reads no
 // clock and keeps nothing.
 //
-// The url is the whole of it, scheme, host, path and query, byte for byte as the server will see it; body is empty for a
+// The url is the whole URL: scheme, host, path and query, byte for byte as the server will see it. The body is empty for a
 // request without one. The same t, in Unix seconds, must go out as X-Ovh-Timestamp. [Transport] does all of this; Sign is for
 // code that sends its requests by other means.
 //
 // The formula is that of OVHcloud's guide "First steps with the OVHcloud APIs": the SHA-1 of
 // secret+consumerKey+METHOD+url+body+timestamp, joined by plus signs. Under GODEBUG=fips140=only, which forbids SHA-1, Sign
-// panics; the error of a Transport is [ErrFIPS] instead.
+// panics; a Transport returns [ErrFIPS] instead.
 func Sign(c Credentials, method, url string, body []byte, t time.Time) string {
 	s := newSigner(context.Background())
 	defer s.free()

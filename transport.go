@@ -251,7 +251,7 @@ func (c *call) sendable() error {
 	case c.url.Opaque != "":
 		return permanentErrorf("an opaque URL cannot be signed; set URL.Path, and RawPath if need be")
 	case c.req.Method == http.MethodConnect:
-		return permanentErrorf("the API has no CONNECT")
+		return permanentErrorf("the API has no method CONNECT")
 	case c.target[0] != '/':
 		return permanentErrorf("URL path %q does not begin with a slash", c.url.Path)
 	case hasBlank(c.target):

@@ -1,4 +1,4 @@
-// Package consumerkey is the life of a consumer key, the part of the credentials that says in whose name an application calls the
+// Package consumerkey covers the life of a consumer key, the part of the credentials that says in whose name an application calls the
 // OVHcloud API. [Request] asks for one, its user validates it in a browser, [Await] waits for that, [Current] describes it, and
 // [Logout] ends it.
 //
@@ -159,8 +159,8 @@ func Request(ctx context.Context, client *http.Client, o Options) (*Pending, err
 // ctx.Err().
 //
 // The API rejects a pending key as [ovhauth.ErrInvalidCredential]; 401 and the code MISSING_CREDENTIAL have been seen as well.
-// None of them ends the wait. It says the same of a key that the user refused or that has expired, so ctx needs a deadline. A
-// status that says so ends the wait with an error that matches ErrInvalidCredential. Any other error ends the wait, such as
+// None of them ends the wait. The API responds likewise for a key that the user refused or that has expired, so ctx needs a
+// deadline. A status that says so ends the wait with an error that matches ErrInvalidCredential. Any other error ends the wait, such as
 // [ovhauth.ErrUnknownCredential] for a revoked key.
 func Await(ctx context.Context, client *http.Client, every time.Duration) error {
 	if every <= 0 {

@@ -23,7 +23,7 @@ import (
 //
 // A page is a 2xx response. The loop may read its body and need not close it: Pages closes it when the loop asks for the next
 // page or ends. An error comes once, without a page, and is the last: an [*ovhauth.APIError] for another response, or an error
-// of client, of req's context, or for a cursor that comes twice and would never end. [Elements] decodes the pages.
+// of client, of req's context, or for a cursor that comes twice, with which the loop would never end. [Elements] decodes the pages.
 func Pages(client *http.Client, req *http.Request) iter.Seq2[*http.Response, error] {
 	return func(yield func(*http.Response, error) bool) {
 		p := pager{client: client, req: req, header: req.Header.Clone(), seen: map[string]bool{}}
@@ -163,7 +163,7 @@ func each[T any](body io.Reader, yield func(T, error) bool) (more bool, err erro
 	case start == nil: // null
 		return true, ended(d)
 	case start != json.Delim('['):
-		return false, errors.New("it is no JSON array")
+		return false, errors.New("it is not a JSON array")
 	}
 	for d.More() {
 		var element T

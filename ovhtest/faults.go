@@ -14,8 +14,8 @@ import (
 )
 
 // Fault is something that goes wrong with a request. Faults imitate the network and the load balancers in front of the
-// API, so they come before the door: a request need not be signed well to meet one. All but CutBeforeRequest strike
-// once the request has been read, so Exchanges shows its body, and whether it was signed well.
+// API, so they come before authentication: a request without a valid signature meets them, too. All but CutBeforeRequest strike
+// once the request has been read, so Exchanges shows its body, and whether its signature was valid.
 type Fault struct {
 	Method string        // "" matches every method
 	Path   string        // as in access rules: "/me", "/domain/*"; "" matches every path
@@ -34,7 +34,7 @@ type Cut int
 const (
 	// CutBeforeRequest resets when the header has arrived: nothing of the body is read, nothing executed.
 	CutBeforeRequest Cut = iota + 1
-	// CutAfterExecution resets in place of a response: if the request passed the door, its route was executed.
+	// CutAfterExecution resets in place of a response: if the request was authorized, its route was executed.
 	CutAfterExecution
 	// CutMidAnswer is CutAfterExecution once the header, with its Content-Length, and half of the response's body are sent. A
 	// response without a body is not sent at all.

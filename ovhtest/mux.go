@@ -29,8 +29,8 @@ type mounted struct {
 
 // Handle adds a route: a pattern of http.ServeMux relative to the base, "GET /domain/zone/{zone}", which responds below /1.0 and
 // /v1 ("GET /1.0/domain/zone/{zone}" is the same); or one that begins with /v2/, which stands at the host's root. It takes
-// precedence over a route of the server's own, but for those that need no signature: without them no client would find its way
-// in. A second Handle or HandleGuest of a pattern replaces the first.
+// precedence over a route of the server's own, but for those that need no signature: without them no client
+// could get a key. A second Handle or HandleGuest of a pattern replaces the first.
 //
 // h is called for requests that have a valid signature or token of a key that may make them. It gets the request as the client
 // sent it, the body already read and readable again; only where a trailing slash kept the path from matching, URL.Path and

@@ -22,7 +22,7 @@
 //
 // and at the host's root the token endpoints of service accounts, POST /auth/oauth2/token and /oauth2/token, and the page of a
 // validation URL, on which a user authorizes or refuses a consumer key in a browser. The lists take the request header
-// X-Pagination-Mode, and the routes with an {id} take X-Ovh-Batch. Handle and HandleGuest add routes. Tests turn the clock, change
+// X-Pagination-Mode, and the routes with an {id} take X-Ovh-Batch. Handle and HandleGuest add routes. Tests set the clock, change
 // the state of keys, limit the rate, inject faults, and look at what arrived (Exchanges, OnExchange).
 package ovhtest
 
@@ -165,7 +165,7 @@ func (t terminator) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // Close stops the server. Requests under way lose their connection, their contexts end, and with them the delays of injected
-// faults. Close returns when the last handler has: one of Handle's that ignores its request's context holds it up. A server can
+// faults. Close returns when the last handler has: a handler that ignores its request's context delays it. A server can
 // be closed more than once.
 func (s *Server) Close() {
 	s.http.CloseClientConnections() // before stop, which would let handlers respond
@@ -201,8 +201,8 @@ func (s *Server) Transport() http.RoundTripper { return s.transport }
 // Certificate is that of NewTLSServer, and nil for any other server.
 func (s *Server) Certificate() *x509.Certificate { return s.http.Certificate() }
 
-// SetClock makes the server live by now, which may be called concurrently: the Date header, /auth/time, the time tolerance, the
-// rate limit, the creation and expiration of keys and tokens follow it. Delays are real. Nil means time.Now.
+// SetClock makes now the clock of the server; it may be called concurrently. The Date header, /auth/time, the time tolerance, the
+// rate limit, and the creation and expiration of keys and tokens follow it. Delays are real. Nil means time.Now.
 func (s *Server) SetClock(now func() time.Time) {
 	if now == nil {
 		now = time.Now
