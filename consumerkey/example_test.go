@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"strings"
 	"time"
 
 	"example.com/ovhauth"
@@ -36,6 +37,22 @@ func ExampleRequest() {
 	// Output:
 	// pendingValidation
 	// Jeanne <nil>
+}
+
+// A log shows neither the key nor the token in the URL. The user gets the URL from its field.
+func ExamplePending() {
+	server := ovhtest.NewServer() // in place of the real API
+	defer server.Close()
+
+	pending, err := consumerkey.Request(context.Background(), server.Client(), consumerkey.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(strings.Contains(fmt.Sprintf("%+v", pending), pending.ConsumerKey))
+	fmt.Println(strings.HasPrefix(pending.ValidationURL, "http://127.0.0.1"))
+	// Output:
+	// false
+	// true
 }
 
 // The wait ends when the user has decided, or with the context.
