@@ -19,7 +19,7 @@ const (
 	EventRetry               EventKind = iota + 1 // "retry": the attempt failed and will be sent again
 	EventThrottled                                // "throttled": 429; the request will be sent again at the learned rate
 	EventHeld                                     // "held": the request waits for its turn before it is sent
-	EventGaveUp                                   // "gave up": it would be sent again, but for a limit
+	EventGaveUp                                   // "gave up": it would be sent, or sent again, but for a limit
 	EventClockCorrected                           // "clock corrected"
 	EventCredentialsReplaced                      // "credentials replaced"
 )
