@@ -9,6 +9,8 @@ import (
 	"github.com/ovh/go-ovh/ovh"
 
 	"example.com/ovhauth"
+	"example.com/ovhauth/ovhjson"
+	"example.com/ovhauth/ovhtest"
 )
 
 var goOVHRow = row{
@@ -86,6 +88,25 @@ func TestGoOVHWhenTheClockSteps(t *testing.T) {
 		if got != test.want {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
+	}
+}
+
+// go-ovh's TimeDelta has the opposite sign of a ServerClock's Offset, as docs/go-ovh.md says.
+func TestGoOVHTimeDelta(t *testing.T) {
+	server := ovhtest.NewServer()
+	defer server.Close()
+	server.SetClock(func() time.Time { return time.Now().Add(time.Hour) })
+	theirs, err := goOVH(t, string(server.Endpoint()), nil).TimeDelta()
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := &ovhauth.ServerClock{}
+	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: server.Endpoint(), Credentials: server.Credentials(), Clock: clock}}
+	if _, err := ovhjson.Get[any](t.Context(), client, "/me"); err != nil {
+		t.Fatal(err)
+	}
+	if ours := -clock.Offset(); theirs.Round(time.Minute) != ours.Round(time.Minute) || ours.Round(time.Minute) != -time.Hour {
+		t.Errorf("go-ovh's TimeDelta is %s, -Offset is %s; want -1h0m0s for both", theirs, ours)
 	}
 }
 
