@@ -51,7 +51,7 @@ import (
 //
 // # Rate limits
 //
-// A 429 is no failure but a measurement: it costs no retry and no budget, and MaxWait does not bound its wait. OVHcloud publishes
+// A 429 is not a failure: it costs no retry and no budget, and MaxWait does not bound its wait. OVHcloud publishes
 // no quota; the one figure known is 60 requests a minute for a consumer key (its staff, github.com/ovh/python-ovh/issues/81). Until
 // the first 429 of a host nothing is limited. From then on requests to that host leave one by one, in the order in which they came,
 // at a rate that is learned from the 429s. Each RetryTransport learns one rate per host; all hosts of a region count as one. A call
