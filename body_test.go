@@ -383,7 +383,7 @@ func TestReadersDoNotSeeTheSecret(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := transport.RoundTrip(req); err != nil || !read {
-			t.Fatal(err, read)
+			t.Fatalf("got %v, body read: %t; want no error, and the body read", err, read)
 		}
 	}
 }
@@ -406,7 +406,7 @@ func TestOddGetBody(t *testing.T) {
 		func() {
 			defer func() { // a nil reader panics, as it does in net/http; the body is closed all the same
 				if r := recover(); r != nil && name != "a typed nil inside" {
-					t.Errorf("%s: %v", name, r)
+					t.Errorf("%s: panic %v, want none", name, r)
 				}
 			}()
 			(&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(req)

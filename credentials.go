@@ -22,7 +22,7 @@ import (
 // "Authorization: Bearer". With an AccessToken the keys are not used, except for the ApplicationKey when a consumer key is
 // requested.
 //
-// Printed, logged or marshalled as text or JSON, Credentials show which fields are set, and no value. Go's fmt asks no type how it
+// Printed, logged or marshaled as text or JSON, Credentials show which fields are set, and no value. Go's fmt asks no type how it
 // wants to be printed inside an unexported field, nor under %p and a misplaced %w (which go vet reports): there, nothing can hide
 // them. A struct that embeds Credentials beside another type with the same methods inherits none of them, and prints the values.
 type Credentials struct {

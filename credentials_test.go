@@ -532,14 +532,14 @@ func TestBrokenFiles(t *testing.T) {
 			}
 		}
 		if err != nil && strings.Contains(err.Error(), "s3cr3t") {
-			t.Errorf("%s: %v", test.name, err)
+			t.Errorf("%s: it shows the secret: %v", test.name, err)
 		}
 	}
 	for _, text := range []string{"[ovh-eu", "[]\n", "= s3cr3t", "[ovh-eu]\n\"s3cr3t = x\n"} {
 		write(t, broken, "# a comment\n"+text)
 		_, err := FileCredentials(EU, broken).Retrieve(t.Context())
 		if err == nil || strings.Contains(err.Error(), "s3cr3t") || !strings.Contains(err.Error(), broken+", line ") {
-			t.Errorf("%q: %v", text, err)
+			t.Errorf("%q: got %v, want an error with file and line, without the secret", text, err)
 		}
 	}
 }
@@ -670,7 +670,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if s := printed(p, all); leaks(s) {
-			t.Errorf("%s: %s", name, s)
+			t.Errorf("%s: it shows the secret: %s", name, s)
 		}
 		if s := printed(struct{ P CredentialProvider }{p}, all); leaks(s) {
 			t.Errorf("%s in a struct: %s", name, s)

@@ -184,7 +184,7 @@ func TestRepairClock(t *testing.T) {
 					if test.status == 200 && test.sent > 1 { // once corrected, corrected for all
 						sent, asked := len(api.sent), api.asked
 						if resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 200 {
-							t.Fatal(resp, err)
+							t.Fatalf("the next request: %v, %v; want 200", resp, err)
 						}
 						if len(api.sent) != sent+1 || api.asked != asked {
 							t.Error("the next request was rejected again")
@@ -380,7 +380,7 @@ func TestRepairKeepsABrokenResponse(t *testing.T) {
 }
 
 // The context ends while the time is asked for: the caller leaves at once, and takes the question along if it was the last.
-func TestRepairCancelled(t *testing.T) {
+func TestRepairCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := make(chan struct{})
 		api := &skewed{ahead: time.Hour, reject: undated(400, timeOut)}

@@ -129,6 +129,7 @@ func TestRoute(t *testing.T) {
 		{ovhauth.EU, "GET", "/v1/auth/time", "https://eu.api.ovh.com/v1/auth/time", nil},
 		{ovhauth.EU, "GET", "https://eu.api.ovh.com/1.0/auth/time", "https://eu.api.ovh.com/1.0/auth/time", nil},
 		{ovhauth.EU, "", "/auth/time", "https://eu.api.ovh.com/1.0/auth/time", nil},
+		{ovhauth.EU, "", "/me", "https://eu.api.ovh.com/1.0/me", signed},
 		{ovhauth.EU, "POST", "/auth/time", "https://eu.api.ovh.com/1.0/auth/time", signed},
 		{ovhauth.EU, "GET", "/v2/auth/time", "https://eu.api.ovh.com/v2/auth/time", signed},
 		{ovhauth.EU, "GET", "/auth/time/", "https://eu.api.ovh.com/1.0/auth/time/", signed},
@@ -141,6 +142,7 @@ func TestRoute(t *testing.T) {
 		base := &recorder{}
 		transport := &ovhauth.Transport{Endpoint: test.endpoint, Credentials: shared, Base: base}
 		req := newRequest(t, test.method, test.url, nil)
+		req.Method = test.method // "", too
 		if req.URL.Host == "" {
 			req.Host = "localhost:8080" // as a reverse proxy leaves it
 		}
@@ -156,7 +158,7 @@ func TestRoute(t *testing.T) {
 		if carries := authentication(got.Header); !slices.Equal(carries, test.carries) {
 			t.Errorf("%s: %s %s carries %v, want %v", test.endpoint, test.method, test.url, carries, test.carries)
 		}
-		if signature := got.Header.Get("X-Ovh-Signature"); signature != "" && signature != ovhauth.Sign(shared, test.method, test.want, nil, timestamp(got)) {
+		if signature := got.Header.Get("X-Ovh-Signature"); signature != "" && signature != ovhauth.Sign(shared, cmp.Or(test.method, "GET"), test.want, nil, timestamp(got)) {
 			t.Errorf("%s: %s is not signed as it was sent", test.endpoint, test.url)
 		}
 		if resp.Request != req {
@@ -293,7 +295,7 @@ func TestHeadersHaveRoomOfTheirOwn(t *testing.T) {
 		}
 		for name, values := range r.Header {
 			if len(values) != 2 || values[0] == "more" {
-				t.Errorf("%s: %q", name, values)
+				t.Errorf("%s is %q, want the value of this request and that of Base", name, values)
 			}
 		}
 		return response(200, ""), nil
@@ -477,10 +479,11 @@ func TestRedirects(t *testing.T) {
 	if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: strayed}).RoundTrip(host); err != nil || strayed.last().Host != "" {
 		t.Errorf("a strayed request without a host: %v, Host %q", err, strayed.last().Host)
 	}
-	lost := &redirects{to: map[string]string{elsewhere: "https:/1.0/me"}, relay: http.Header{}}
+	lost := &redirects{to: map[string]string{elsewhere: "https:/1.0/me", me: "you"}, relay: http.Header{}}
 	resp, err := (&http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: lost}}).Do(newRequest(t, "GET", elsewhere, nil))
-	if err != nil || !slices.Equal(lost.seen, []string{"GET " + elsewhere, "GET https://eu.api.ovh.com/1.0/me"}) {
-		t.Errorf("a redirect without a host: %v, %v, sent %q", resp, err, lost.seen)
+	const you = "https://eu.api.ovh.com/1.0/you"
+	if err != nil || !slices.Equal(lost.seen, []string{"GET " + elsewhere, "GET " + me, "GET " + you}) || resp.Request.URL.String() != you {
+		t.Errorf("a redirect without a host, then one that is relative to it: %v, %v, sent %q; want it to end at %s", resp, err, lost.seen, you)
 	}
 
 	downgrade := &redirects{to: map[string]string{me: "http://eu.api.ovh.com/1.0/me"}, relay: http.Header{}}
@@ -850,7 +853,7 @@ func TestKeysChange(t *testing.T) {
 			given = testKeys
 			*change(&given) += test.suffix
 			if _, err := rt.RoundTrip(newRequest(t, "GET", "/me", nil)); (err == nil) != test.ok {
-				t.Errorf("%q: %v", test.suffix, err)
+				t.Errorf("a key that ends in %q: got %v, want it accepted: %t", test.suffix, err, test.ok)
 			}
 		}
 	}

@@ -168,7 +168,7 @@ func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 	}
 }
 
-func count(n *atomic.Int64) hook    { return func(context.Context) { n.Add(1) } }
+func counting(n *atomic.Int64) hook { return func(context.Context) { n.Add(1) } }
 func farther(by time.Duration) hook { return func(context.Context) { time.Sleep(by) } }
 func must[T any](t *testing.T) func(T, error) T {
 	return func(v T, err error) T {
