@@ -13,12 +13,6 @@ import (
 	"example.com/ovhauth"
 )
 
-func rejected(status int, body string, headers ...string) *http.Response {
-	resp := response(status, body, headers...)
-	resp.Request, _ = http.NewRequest("DELETE", "https://eu.api.ovh.com/1.0/me?secret=hunter2", nil)
-	return resp
-}
-
 var targets = []error{ovhauth.ErrInvalidSignature, ovhauth.ErrQueryTimeOut, ovhauth.ErrInvalidKey,
 	ovhauth.ErrUnknownCredential, ovhauth.ErrInvalidCredential, ovhauth.ErrNotGranted}
 

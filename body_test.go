@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -174,12 +173,6 @@ func TestRepairedBodyIsSigned(t *testing.T) {
 			}
 		}
 	}
-}
-
-// timestamp is the time that req was signed at.
-func timestamp(req *http.Request) time.Time {
-	seconds, _ := strconv.ParseInt(req.Header.Get("X-Ovh-Timestamp"), 10, 64)
-	return time.Unix(seconds, 0)
 }
 
 // Without GetBody a body is held up to 32 MiB, and no more of it is read than shows that it is larger.

@@ -17,14 +17,6 @@ import (
 	"example.com/ovhauth"
 )
 
-// bodyRequest makes a request whose bodies are counted.
-func bodyRequest(t *testing.T, method string, sent *text) *http.Request {
-	req := newRequest(t, method, "https://api/x", sent.open())
-	req.ContentLength = int64(len(sent.s))
-	req.GetBody = func() (io.ReadCloser, error) { return sent.open(), nil }
-	return req
-}
-
 func TestBodyIsReopenedForEachAttempt(t *testing.T) {
 	sent := &text{s: payload}
 	base := &scripted{outcomes: []any{reply(503), io.ErrUnexpectedEOF, reply(200)}}

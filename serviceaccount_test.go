@@ -16,14 +16,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"golang.org/x/oauth2"
 )
-
-// through is a context in which a service account sends by base, as a Transport gives it.
-func through(ctx context.Context, base roundTripFunc) context.Context {
-	return context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: base})
-}
 
 func TestTokenRequest(t *testing.T) {
 	isolate(t)
@@ -78,13 +71,6 @@ func TestServiceAccountWithoutSecret(t *testing.T) {
 		if !errors.Is(err, ErrMissingCredentials) || !strings.Contains(err.Error(), test.missing) {
 			t.Errorf("client %q, secret %q: got %v, want an error with %q", test.id, test.secret, err, test.missing)
 		}
-	}
-}
-
-// tokens is a token endpoint that numbers its tokens.
-func tokens(given *atomic.Int32, life int) roundTripFunc {
-	return func(*http.Request) (*http.Response, error) {
-		return response(200, fmt.Sprintf(`{"access_token":"T%d","expires_in":%d}`, given.Add(1), life)), nil
 	}
 }
 

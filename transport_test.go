@@ -21,64 +21,6 @@ import (
 	"example.com/ovhauth"
 )
 
-// baseFunc is a Base made of a function. Like any good one it closes the request's body.
-type baseFunc func(*http.Request) (*http.Response, error)
-
-func (f baseFunc) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Body != nil {
-		defer req.Body.Close()
-	}
-	return f(req)
-}
-
-// response makes one; headers are pairs of name and value.
-func response(status int, body string, headers ...string) *http.Response {
-	resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
-	for i := 0; i < len(headers); i += 2 {
-		resp.Header.Set(headers[i], headers[i+1])
-	}
-	return resp
-}
-
-// recorder responds 200 and keeps what it was sent.
-type recorder struct {
-	requests []*http.Request
-	bodies   []string
-}
-
-func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	var body []byte
-	if req.Body != nil {
-		body, _ = io.ReadAll(req.Body)
-		req.Body.Close()
-	}
-	r.requests, r.bodies = append(r.requests, req), append(r.bodies, string(body))
-	return response(200, "ok"), nil
-}
-
-func (r *recorder) last() *http.Request { return r.requests[len(r.requests)-1] }
-
-func newRequest(t testing.TB, method, url string, body io.Reader) *http.Request {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return req
-}
-
-// authentication lists the authentication headers of h by their canonical names.
-func authentication(h http.Header) (names []string) {
-	for name := range h {
-		switch name = http.CanonicalHeaderKey(name); name {
-		case "X-Ovh-Application", "X-Ovh-Consumer", "X-Ovh-Timestamp", "X-Ovh-Signature", "Authorization":
-			names = append(names, strings.TrimPrefix(name, "X-Ovh-"))
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
 var (
 	signed = []string{"Application", "Consumer", "Signature", "Timestamp"}
 	bearer = []string{"Authorization"}
@@ -226,14 +168,6 @@ func TestRejectedBeforeItIsSent(t *testing.T) {
 		})
 	}
 }
-
-// trackedBody counts how often it is closed.
-type trackedBody struct {
-	io.Reader
-	closed int
-}
-
-func (b *trackedBody) Close() error { b.closed++; return nil }
 
 func TestKeysAreTrimmed(t *testing.T) {
 	base := &recorder{}
@@ -775,10 +709,6 @@ type hangingBody struct {
 }
 
 func (b *hangingBody) Close() error { b.trackedBody.Close(); return b.pipe.Close() }
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 type failingClock func() error
 
