@@ -190,7 +190,7 @@ func TestGuests(t *testing.T) {
 		name     string
 		header   map[string]string
 		provider ovhauth.CredentialProvider
-		want     string // the application key; "signed" for a signature
+		want     string // the application key; "signed" for a signature, "error" if nothing is sent
 	}{
 		{"not marked", nil, shared, "signed"},
 		{"marked", map[string]string{"X-Ovh-Application": "mine"}, shared, shared.ApplicationKey},
@@ -198,6 +198,7 @@ func TestGuests(t *testing.T) {
 		{"marked, no keys", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{}, "mine"},
 		{"marked, a token", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{AccessToken: "t"}, "mine"},
 		{"marked, the provider fails", map[string]string{"X-Ovh-Application": "mine"}, failing, "mine"},
+		{"marked, the provider is set up wrongly", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.FileCredentials(ovhauth.EU, "absent.conf"), "error"},
 		{"marked, with an empty consumer key", map[string]string{"X-Ovh-Application": "mine", "X-Ovh-Consumer": ""}, ovhauth.Credentials{}, "mine"},
 		{"empty", map[string]string{"X-Ovh-Application": ""}, shared, "signed"},
 		{"a consumer key, too", map[string]string{"X-Ovh-Application": "mine", "X-Ovh-Consumer": "c"}, shared, "signed"},
@@ -213,8 +214,11 @@ func TestGuests(t *testing.T) {
 			for name, value := range test.header {
 				req.Header[name] = []string{value}
 			}
-			if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: test.provider, Base: base}).RoundTrip(req); err != nil {
-				t.Errorf("%s, %s: %v; want it sent", test.name, path, err)
+			_, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: test.provider, Base: base}).RoundTrip(req)
+			if (err == nil) != (test.want != "error") {
+				t.Errorf("%s, %s: got %v; want %s", test.name, path, err, test.want)
+			}
+			if err != nil {
 				continue
 			}
 			got := base.last().Header

@@ -814,6 +814,20 @@ func TestRejectedKeysAreReplaced(t *testing.T) {
 	}
 }
 
+// If what replaces the keys cannot sign, the caller gets the rejection, and its body is closed no second time.
+func TestRejectedKeysAreReplacedByIncompleteOnes(t *testing.T) {
+	base := &byHost{responses: map[string]*http.Response{"eu.api.ovh.com": response(403, badKey)}}
+	closing := baseFunc(base.RoundTrip)
+	provider := &rotating{next: []ovhauth.Credentials{shared, {ApplicationKey: "a"}}}
+	body := &trackedBody{Reader: strings.NewReader("x")}
+	req := newRequest(t, "PUT", "/me", strings.NewReader("x"))
+	req.Body = body // with GetBody
+	resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: provider, Base: closing}).RoundTrip(req)
+	if err != nil || resp.StatusCode != 403 || len(base.arrived) != 1 || body.closed != 1 {
+		t.Errorf("%v, %v, %d sent, body closed %d times; want the 403 of one, and the body closed once", resp, err, len(base.arrived), body.closed)
+	}
+}
+
 // rotating is a provider that has others when what it gave was rejected.
 type rotating struct{ next []ovhauth.Credentials }
 

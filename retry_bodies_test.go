@@ -205,6 +205,18 @@ func TestUnreadableBodyIsOpenedOnce(t *testing.T) {
 	}
 }
 
+// A body that breaks while a Transport reads it is the caller's affair: no limit keeps the request from being sent again.
+func TestUnreadableBodyIsNotGivenUp(t *testing.T) {
+	mine := errors.New("mine")
+	req := newRequest(t, "PUT", "/me", readerFunc(func([]byte) (int, error) { return 0, mine }))
+	req.ContentLength = 2 << 20 // too long to be kept for a retry
+	var seen observed
+	rt := &ovhauth.RetryTransport{Base: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}, OnEvent: seen.add}
+	if _, err := rt.RoundTrip(req); err != mine || seen.words() != nil {
+		t.Errorf("got %v and the events %q; want the body's own error and no event", err, seen.words())
+	}
+}
+
 func TestBodyFromAnOffsetOfAFile(t *testing.T) {
 	name := t.TempDir() + "/body"
 	if err := os.WriteFile(name, []byte("HEADER"+payload), 0o600); err != nil {

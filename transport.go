@@ -137,7 +137,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	body := c.replay(keys)
 	defer body.release()
-	var resp *http.Response // that rejected the first attempt
+	var resp *http.Response // to the attempt before, which it rejected
 	for number := 1; ; number++ {
 		a, err := c.authorize(number, keys, body)
 		if err != nil && resp != nil {
@@ -437,7 +437,7 @@ func (c *call) retrieve() (Credentials, error) {
 	keys, err := c.credentials.Retrieve((*providerContext)(c.ctx))
 	switch {
 	case c.guestKey != "" && strings.TrimSpace(keys.ApplicationKey) == "" && (!isPermanent(err) || errors.Is(err, ErrMissingCredentials)):
-		keys, err = Credentials{ApplicationKey: c.guestKey}, c.ctx.Err()
+		keys, err = Credentials{ApplicationKey: c.guestKey}, nil
 	case err == nil:
 		err = c.ctx.Err()
 	case c.ctx.Err() != nil:

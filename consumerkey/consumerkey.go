@@ -159,9 +159,9 @@ func Request(ctx context.Context, client *http.Client, o Options) (*Pending, err
 // ctx.Err().
 //
 // The API rejects a pending key as [ovhauth.ErrInvalidCredential]; 401 and the code MISSING_CREDENTIAL have been seen as well.
-// None of them ends the wait. It says the same of a key that the user refused or that has expired, so ctx needs a deadline. A
-// status that says so ends the wait with an error that matches ErrInvalidCredential. Any other error ends the wait, such as
-// [ovhauth.ErrUnknownCredential] for a revoked key.
+// None of them ends the wait. The API rejects a key that the user refused or that has expired in the same way, so ctx needs a
+// deadline. A status that says so ends the wait with an error that matches ErrInvalidCredential. Any other error ends the wait, such
+// as [ovhauth.ErrUnknownCredential] for a revoked key.
 func Await(ctx context.Context, client *http.Client, every time.Duration) error {
 	if every <= 0 {
 		every = 5 * time.Second
