@@ -411,6 +411,33 @@ func TestOddGetBody(t *testing.T) {
 	}
 }
 
+// A reader that panics, or ends its goroutine, has not read the body: nothing is sent.
+func TestSecondReaderThatDoesNotReturn(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		read     func()
+		panicked any
+		want     error
+	}{
+		{"panics", func() { panic("mine") }, "mine", nil},
+		{"ends its goroutine", runtime.Goexit, nil, io.ErrUnexpectedEOF},
+	} {
+		base := &recorder{}
+		req := newRequest(t, "PUT", "/me", struct{ io.Reader }{strings.NewReader("x")})
+		req.GetBody = func() (io.ReadCloser, error) {
+			return io.NopCloser(readerFunc(func([]byte) (int, error) { test.read(); return 0, io.EOF })), nil
+		}
+		panicked, err := func() (panicked any, err error) {
+			defer func() { panicked = recover() }()
+			_, err = (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(req)
+			return nil, err
+		}()
+		if panicked != test.panicked || err != test.want || len(base.requests) != 0 {
+			t.Errorf("%s: panic %v, error %v, %d sent; want %v, %v, none", test.name, panicked, err, len(base.requests), test.panicked, test.want)
+		}
+	}
+}
+
 // An access token that cannot be replaced needs no second look at the body, so nothing is held.
 func TestTokenStreamsTheBody(t *testing.T) {
 	req := newRequest(t, "PUT", "/me", &zeroReader{left: 40 << 20})

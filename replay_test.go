@@ -92,6 +92,10 @@ func TestReplayStaysBroken(t *testing.T) {
 func TestReplayClosesTheBodyOnce(t *testing.T) {
 	body := &countedBody{Reader: strings.NewReader("text")}
 	r := keepBody(body, 10)
+	alone, _ := r.again()
+	if alone.Close(); body.closed != 0 {
+		t.Error("closed with the reader of one attempt, want it open for the next")
+	}
 	first, _ := r.again()
 	second, _ := r.again()
 	if first.Close(); body.closed != 0 {

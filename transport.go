@@ -666,7 +666,7 @@ func (c *call) replaceKeys(r rejection, provider invalidator) (keys Credentials,
 		return keys, false
 	}
 	reason := ReasonKeysRejected
-	if r.signedAt.IsZero() && r.keys.AccessToken != "" {
+	if r.request.Header["Authorization"] != nil {
 		reason = ReasonTokenRejected
 	}
 	c.tell(r, Event{Kind: EventCredentialsReplaced, Reason: reason})
