@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/ovhauth"
@@ -436,6 +437,30 @@ func TestSecondReaderThatDoesNotReturn(t *testing.T) {
 			t.Errorf("%s: panic %v, error %v, %d sent; want %v, %v, none", test.name, panicked, err, len(base.requests), test.panicked, test.want)
 		}
 	}
+}
+
+// A reader that has nothing yet is asked no more once the context has ended.
+func TestSecondReaderEndsWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		reads := 0
+		req := newRequest(t, "PUT", "/me", struct{ io.Reader }{strings.NewReader("x")}).WithContext(ctx)
+		req.GetBody = func() (io.ReadCloser, error) {
+			return io.NopCloser(readerFunc(func([]byte) (int, error) {
+				time.Sleep(time.Second)
+				if reads++; reads > 10 {
+					return 0, io.EOF
+				}
+				return 0, nil
+			})), nil
+		}
+		_, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}).RoundTrip(req)
+		time.Sleep(time.Minute)
+		if err != context.DeadlineExceeded || reads > 6 {
+			t.Errorf("got %v, read %d times; want %v, and no reading after 5 s", err, reads, context.DeadlineExceeded)
+		}
+	})
 }
 
 // An access token that cannot be replaced needs no second look at the body, so nothing is held.

@@ -697,7 +697,11 @@ func TestRightClockIsNotMovedByADate(t *testing.T) {
 					i+1, status, len(api.sent), api.asked, clock.Offset())
 			}
 		}
-		time.Sleep(10*time.Minute + time.Second)
+		time.Sleep(10*time.Minute - time.Second)
+		if get(); api.asked != 1 {
+			t.Errorf("/auth/time asked %d times before ten minutes were over, want 1", api.asked)
+		}
+		time.Sleep(2 * time.Second)
 		if get(); api.asked != 2 {
 			t.Errorf("/auth/time asked %d times after ten minutes, want 2", api.asked)
 		}
@@ -777,21 +781,23 @@ func TestDateThatMakesTheClockSuspect(t *testing.T) {
 		name  string
 		date  time.Duration // since the request was signed
 		takes time.Duration // that the response comes later
+		ahead time.Duration // of the server's clock
 		asked int           // for the time
 	}{
-		{"30 s before", -30 * time.Second, 0, 0},
-		{"31 s before", -31 * time.Second, 0, 1},
-		{"30 s after", 30 * time.Second, 0, 0},
-		{"31 s after", 31 * time.Second, 0, 1},
-		{"30 s after a slow response", 90 * time.Second, time.Minute, 0},
-		{"31 s after a slow response", 91 * time.Second, time.Minute, 1},
+		{"30 s before", -30 * time.Second, 0, 0, 0},
+		{"31 s before", -31 * time.Second, 0, 0, 1},
+		{"30 s after", 30 * time.Second, 0, 0, 0},
+		{"31 s after", 31 * time.Second, 0, 0, 1},
+		{"30 s after a slow response", 90 * time.Second, time.Minute, 0, 0},
+		{"31 s after a slow response", 91 * time.Second, time.Minute, 0, 1},
+		{"of both attempts", time.Hour, 0, 10 * time.Minute, 1},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			signed, asked := time.Now(), 0
 			base := baseFunc(func(r *http.Request) (*http.Response, error) {
 				if r.URL.Path == "/1.0/auth/time" {
 					asked++
-					return response(200, fmt.Sprint(time.Now().Unix())), nil
+					return response(200, fmt.Sprint(time.Now().Add(test.ahead).Unix())), nil
 				}
 				time.Sleep(test.takes)
 				return response(403, "{}", "Date", signed.Add(test.date).UTC().Format(http.TimeFormat)), nil
