@@ -78,7 +78,7 @@ func TestRejectionsOfTheAPI(t *testing.T) {
 			if err == nil {
 				resp.Body.Close()
 			} else if strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "query ID") {
-				t.Errorf("%s: %v", test.name, err)
+				t.Errorf("%s: %v; want an error with a query ID and no text of the body", test.name, err)
 			}
 		}
 	}
@@ -125,7 +125,7 @@ func TestWrongClockOverSockets(t *testing.T) {
 			}
 			resp.Body.Close()
 			if resp.StatusCode != 200 {
-				t.Error(resp.Status)
+				t.Errorf("got %s, want 200", resp.Status)
 			}
 		})
 	}

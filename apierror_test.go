@@ -13,12 +13,6 @@ import (
 	"example.com/ovhauth"
 )
 
-func rejected(status int, body string, headers ...string) *http.Response {
-	resp := response(status, body, headers...)
-	resp.Request, _ = http.NewRequest("DELETE", "https://eu.api.ovh.com/1.0/me?secret=hunter2", nil)
-	return resp
-}
-
 var targets = []error{ovhauth.ErrInvalidSignature, ovhauth.ErrQueryTimeOut, ovhauth.ErrInvalidKey,
 	ovhauth.ErrUnknownCredential, ovhauth.ErrInvalidCredential, ovhauth.ErrNotGranted}
 
@@ -80,7 +74,7 @@ func TestCheckResponse(t *testing.T) {
 		err := ovhauth.CheckResponse(resp)
 		got, ok := errors.AsType[*ovhauth.APIError](err)
 		if !ok {
-			t.Errorf("%d %s: %v", test.status, test.body, err)
+			t.Errorf("%d %s: got %v, want an APIError", test.status, test.body, err)
 			continue
 		}
 		if got.StatusCode != test.status || got.Code != test.want.Code || got.Class != test.want.Class || got.Message != test.want.Message ||
@@ -127,7 +121,7 @@ func TestCheckResponseOddities(t *testing.T) {
 	} {
 		err := ovhauth.CheckResponse(resp)
 		if s := fmt.Sprint(err); !strings.Contains(s, ": 500 Internal Server Error") || strings.Contains(s, ": :") || len(s) > 2000 {
-			t.Errorf("%s: %q", name, s)
+			t.Errorf("%s: got %q, want a short text with the status", name, s)
 		}
 	}
 	if endless.read > 16<<10 {

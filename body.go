@@ -48,7 +48,7 @@ func (r replay) putInto(out *http.Request, number int) (err error) {
 			out.ContentLength = int64(len(r.kept.bytes))
 		}
 		if out.ContentLength == 0 {
-			out.Body, out.GetBody = http.NoBody, nil
+			out.Body = http.NoBody
 			return nil
 		}
 		out.GetBody = r.again

@@ -12,9 +12,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/ovhauth"
@@ -174,12 +174,6 @@ func TestRepairedBodyIsSigned(t *testing.T) {
 			}
 		}
 	}
-}
-
-// timestamp is the time that req was signed at.
-func timestamp(req *http.Request) time.Time {
-	seconds, _ := strconv.ParseInt(req.Header.Get("X-Ovh-Timestamp"), 10, 64)
-	return time.Unix(seconds, 0)
 }
 
 // Without GetBody a body is held up to 32 MiB, and no more of it is read than shows that it is larger.
@@ -383,7 +377,7 @@ func TestReadersDoNotSeeTheSecret(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := transport.RoundTrip(req); err != nil || !read {
-			t.Fatal(err, read)
+			t.Fatalf("got %v, body read: %t; want no error, and the body read", err, read)
 		}
 	}
 }
@@ -406,7 +400,7 @@ func TestOddGetBody(t *testing.T) {
 		func() {
 			defer func() { // a nil reader panics, as it does in net/http; the body is closed all the same
 				if r := recover(); r != nil && name != "a typed nil inside" {
-					t.Errorf("%s: %v", name, r)
+					t.Errorf("%s: panic %v, want none", name, r)
 				}
 			}()
 			(&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(req)
@@ -416,6 +410,57 @@ func TestOddGetBody(t *testing.T) {
 		}
 		opened.check(t, name)
 	}
+}
+
+// A reader that panics, or ends its goroutine, has not read the body: nothing is sent.
+func TestSecondReaderThatDoesNotReturn(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		read     func()
+		panicked any
+		want     error
+	}{
+		{"panics", func() { panic("mine") }, "mine", nil},
+		{"ends its goroutine", runtime.Goexit, nil, io.ErrUnexpectedEOF},
+	} {
+		base := &recorder{}
+		req := newRequest(t, "PUT", "/me", struct{ io.Reader }{strings.NewReader("x")})
+		req.GetBody = func() (io.ReadCloser, error) {
+			return io.NopCloser(readerFunc(func([]byte) (int, error) { test.read(); return 0, io.EOF })), nil
+		}
+		panicked, err := func() (panicked any, err error) {
+			defer func() { panicked = recover() }()
+			_, err = (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(req)
+			return nil, err
+		}()
+		if panicked != test.panicked || err != test.want || len(base.requests) != 0 {
+			t.Errorf("%s: panic %v, error %v, %d sent; want %v, %v, none", test.name, panicked, err, len(base.requests), test.panicked, test.want)
+		}
+	}
+}
+
+// A reader that has nothing yet is asked no more once the context has ended.
+func TestSecondReaderEndsWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		reads := 0
+		req := newRequest(t, "PUT", "/me", struct{ io.Reader }{strings.NewReader("x")}).WithContext(ctx)
+		req.GetBody = func() (io.ReadCloser, error) {
+			return io.NopCloser(readerFunc(func([]byte) (int, error) {
+				time.Sleep(time.Second)
+				if reads++; reads > 10 {
+					return 0, io.EOF
+				}
+				return 0, nil
+			})), nil
+		}
+		_, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}).RoundTrip(req)
+		time.Sleep(time.Minute)
+		if err != context.DeadlineExceeded || reads > 6 {
+			t.Errorf("got %v, read %d times; want %v, and no reading after 5 s", err, reads, context.DeadlineExceeded)
+		}
+	})
 }
 
 // An access token that cannot be replaced needs no second look at the body, so nothing is held.

@@ -98,7 +98,7 @@ func TestServerTimeErrors(t *testing.T) {
 		} {
 			_, err := ovhauth.ServerTime(test.ctx, test.client)
 			if err == nil || test.check != nil && !test.check(err) {
-				t.Errorf("%s: %v", test.name, err)
+				t.Errorf("%s: got %v, want another error", test.name, err)
 				continue
 			}
 			if s := err.Error(); !strings.HasPrefix(s, "ovhauth: ") || strings.Count(s, "ovhauth: ") != 1 || !strings.Contains(s, test.says) {

@@ -22,9 +22,10 @@ import (
 // "Authorization: Bearer". With an AccessToken the keys are not used, except for the ApplicationKey when a consumer key is
 // requested.
 //
-// Printed, logged or marshalled as text or JSON, Credentials show which fields are set, and no value. Nothing can hide the
+// Printed, logged or marshaled as text or JSON, Credentials show which fields are set, and no value. Nothing can hide the
 // values inside an unexported field of another struct, nor under %p and a misplaced %w (which go vet reports): there, fmt does not
-// ask a type how to print it. A struct that embeds Credentials beside another type with the same methods inherits none of them, and prints the values.
+// ask a type how to print it. A struct that embeds Credentials beside another type with the same methods inherits none of them,
+// and prints the values.
 type Credentials struct {
 	ApplicationKey, ApplicationSecret, ConsumerKey string
 

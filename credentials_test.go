@@ -6,18 +6,14 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"gopkg.in/ini.v1"
 )
@@ -27,61 +23,6 @@ func init() { defaultConf = []string{filepath.Join(os.TempDir(), "ovhauth-tests"
 
 // confFiles are the default files of a test, in directories of its own.
 type confFiles struct{ etc, home, cwd string }
-
-// isolate gives the test an environment without credentials and empty places for ovh.conf.
-func isolate(t *testing.T) confFiles {
-	t.Helper()
-	for _, key := range append(slices.Concat(kinds...), "endpoint", "profile") {
-		t.Setenv(variable(key), "")
-	}
-	dir := t.TempDir()
-	f := confFiles{filepath.Join(dir, "etc.conf"), filepath.Join(dir, "home", ".ovh.conf"), "./ovh.conf"}
-	for _, sub := range []string{"home", "cwd"} {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Setenv("HOME", filepath.Dir(f.home))
-	t.Chdir(filepath.Join(dir, "cwd"))
-	was := defaultConf
-	t.Cleanup(func() { defaultConf = was })
-	defaultConf = []string{f.etc, "~/.ovh.conf", f.cwd}
-	return f
-}
-
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// section is the text of a section of ovh.conf.
-func section(name string, values map[string]string) string {
-	lines := []string{"[" + name + "]"}
-	for _, key := range slices.Sorted(maps.Keys(values)) {
-		lines = append(lines, key+" = "+values[key])
-	}
-	return strings.Join(lines, "\n") + "\n"
-}
-
-type roundTripFunc func(*http.Request) (*http.Response, error)
-
-func (f roundTripFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
-
-func response(status int, body string) *http.Response {
-	return &http.Response{
-		StatusCode: status,
-		Header:     http.Header{"Content-Type": {"application/json"}},
-		Body:       io.NopCloser(strings.NewReader(body)),
-	}
-}
-
-// signatureOf is the signature that req has to carry.
-func signatureOf(req *http.Request, c Credentials, body string) string {
-	at, _ := strconv.ParseInt(req.Header.Get("X-Ovh-Timestamp"), 10, 64)
-	return Sign(c, req.Method, req.URL.String(), []byte(body), time.Unix(at, 0))
-}
 
 // tokenFor is what the token endpoint of these tests gives to a client.
 func tokenFor(clientID, clientSecret string) string { return "token-" + clientID + "-" + clientSecret }
@@ -196,10 +137,6 @@ func TestConfigurationMatrix(t *testing.T) {
 		}
 	}
 }
-
-const keysEU = "[ovh-eu]\napplication_key = AK\napplication_secret = AS\nconsumer_key = CK\n"
-
-var credentialsEU = Credentials{ApplicationKey: "AK", ApplicationSecret: "AS", ConsumerKey: "CK"}
 
 func TestPrecedence(t *testing.T) {
 	const sa = "client_id = ID\nclient_secret = secret\n"
@@ -532,14 +469,14 @@ func TestBrokenFiles(t *testing.T) {
 			}
 		}
 		if err != nil && strings.Contains(err.Error(), "s3cr3t") {
-			t.Errorf("%s: %v", test.name, err)
+			t.Errorf("%s: it shows the secret: %v", test.name, err)
 		}
 	}
 	for _, text := range []string{"[ovh-eu", "[]\n", "= s3cr3t", "[ovh-eu]\n\"s3cr3t = x\n"} {
 		write(t, broken, "# a comment\n"+text)
 		_, err := FileCredentials(EU, broken).Retrieve(t.Context())
 		if err == nil || strings.Contains(err.Error(), "s3cr3t") || !strings.Contains(err.Error(), broken+", line ") {
-			t.Errorf("%q: %v", text, err)
+			t.Errorf("%q: got %v, want an error with file and line, without the secret", text, err)
 		}
 	}
 }
@@ -670,7 +607,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if s := printed(p, all); leaks(s) {
-			t.Errorf("%s: %s", name, s)
+			t.Errorf("%s: it shows the secret: %s", name, s)
 		}
 		if s := printed(struct{ P CredentialProvider }{p}, all); leaks(s) {
 			t.Errorf("%s in a struct: %s", name, s)

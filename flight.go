@@ -12,7 +12,7 @@ import (
 const flightTimeout = 30 * time.Second
 
 // flight makes one call for all who ask while it is under way. No caller's cancellation ends it for the others, each can leave
-// when its own context ends, and when the last has left it is cancelled, which singleflight cannot do. The zero value is ready.
+// when its own context ends, and when the last has left it is canceled, which singleflight cannot do. The zero value is ready.
 type flight[T any] struct {
 	mu  sync.Mutex
 	now *flightCall[T]

@@ -32,7 +32,7 @@ func TestNoLockForAHostWithoutA429(t *testing.T) {
 	ask := func() { rt.RoundTrip(req) }
 	before := testing.AllocsPerRun(100, ask)
 	for i := range 100 {
-		rt.hosts.get(fmt.Sprint("other", i), true).learn()
+		rt.hosts.get(fmt.Sprint("other", i), true).paceOrNew()
 	}
 	if after := testing.AllocsPerRun(100, ask); after != before {
 		t.Errorf("%v allocations once other hosts are known, want %v as before", after, before)
@@ -46,7 +46,7 @@ func TestFirst429sShareOnePace(t *testing.T) {
 		var paces [4]*pace
 		var wg sync.WaitGroup
 		for i := range paces {
-			wg.Go(func() { paces[i] = h.learn() })
+			wg.Go(func() { paces[i] = h.paceOrNew() })
 		}
 		wg.Wait()
 		for i, p := range paces {
@@ -62,7 +62,7 @@ func TestWhichHostsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all hosts
 		asked, idle, held := all.get("asked", true), all.get("idle", true), all.get("held", true)
-		held.learn().report(0, limited, time.Hour)
+		held.paceOrNew().report(0, limited, time.Hour)
 		for range 3 {
 			time.Sleep(forgetAfter/2 + time.Second)
 			all.get("asked", false)

@@ -168,29 +168,29 @@ func bubble(t *testing.T, name string, f func(*testing.T)) {
 	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
 
-func TestCancelledWaitersCostNothing(t *testing.T) {
+func TestCanceledWaitersCostNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newQuotaAPI(then429("10", ok))
 		calls := &asking{rt: &RetryTransport{Base: api}}
 		calls.begin(t.Context(), "rejected")
 		ctx, cancel := context.WithCancel(t.Context())
 		for i := range 500 {
-			calls.begin(ctx, fmt.Sprint("cancelled", i))
+			calls.begin(ctx, fmt.Sprint("canceled", i))
 		}
 		calls.begin(t.Context(), "last")
 		time.Sleep(time.Second)
 		cancel()
 		synctest.Wait()
 		for i := range 500 {
-			if got := calls.sofar(fmt.Sprint("cancelled", i)); !errors.Is(got.err, context.Canceled) {
-				t.Fatalf("a cancelled call: status %d, error %v; want context.Canceled at once", got.code, got.err)
+			if got := calls.sofar(fmt.Sprint("canceled", i)); !errors.Is(got.err, context.Canceled) {
+				t.Fatalf("a canceled call: status %d, error %v; want context.Canceled at once", got.code, got.err)
 			}
 		}
 		calls.wait()
 		if want := []string{"rejected", "rejected", "last"}; !reflect.DeepEqual(api.paths, want) {
 			t.Errorf("sent: %q, want %q", api.paths, want)
 		}
-		wantBetween(t, "the call behind the cancelled ones was sent after the probe", api.at[2]-api.at[1], 0, 2*time.Second)
+		wantBetween(t, "the call behind the canceled ones was sent after the probe", api.at[2]-api.at[1], 0, 2*time.Second)
 	})
 }
 
@@ -225,8 +225,8 @@ func TestTurnThatComesTooLateIsNotTaken(t *testing.T) {
 	}
 }
 
-// One that is cancelled at the instant of its turn leaves it to the next.
-func TestTurnOfCancelledWaiterGoesToTheNext(t *testing.T) {
+// One that is canceled at the instant of its turn leaves it to the next.
+func TestTurnOfCanceledWaiterGoesToTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for range 40 { // what wins, the turn or the context, is random
 			var p pace
@@ -263,7 +263,7 @@ func TestQueueMovesOnAfterProbe(t *testing.T) {
 		low, high time.Duration // from the probe to the next request
 	}{
 		{"lost", func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }, 0, 0},
-		{"cancelled under way", func(req *http.Request) (*http.Response, error) {
+		{"canceled under way", func(req *http.Request) (*http.Response, error) {
 			<-req.Context().Done() // after 3 s
 			return nil, req.Context().Err()
 		}, 0, 3 * time.Second},
@@ -287,7 +287,7 @@ func TestQueueMovesOnAfterProbe(t *testing.T) {
 			calls.begin(ctx, "POST probe")
 			calls.begin(t.Context(), "next", "last")
 			stop() // so that the probe is the first in the queue
-			if c.name == "cancelled under way" {
+			if c.name == "canceled under way" {
 				time.AfterFunc(8*time.Second, cancel)
 			}
 			time.Sleep(time.Minute)
@@ -664,7 +664,7 @@ func Test429OfACallThatEndsCountsForEverybody(t *testing.T) {
 		resp.Body.Close()
 		wantBetween(t, "the next call took", ask(t.Context(), rt, "me").took, time.Minute, 66*time.Second)
 	})
-	bubble(t, "a call that is cancelled", func(t *testing.T) {
+	bubble(t, "a call that is canceled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		rt := &RetryTransport{Base: newQuotaAPI(func(n int, req *http.Request) (*http.Response, error) {
 			if n == 1 {
@@ -674,7 +674,7 @@ func Test429OfACallThatEndsCountsForEverybody(t *testing.T) {
 			return status(200)
 		})}
 		if got := ask(ctx, rt, "x"); got.code != 429 && !errors.Is(got.err, context.Canceled) {
-			t.Errorf("the cancelled call: status %d, error %v; want its 429 or context.Canceled", got.code, got.err)
+			t.Errorf("the canceled call: status %d, error %v; want its 429 or context.Canceled", got.code, got.err)
 		}
 		wantBetween(t, "the next call took", ask(t.Context(), rt, "me").took, time.Minute, 66*time.Second)
 	})

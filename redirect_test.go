@@ -61,6 +61,24 @@ func TestRedirectBetweenStackedTransports(t *testing.T) {
 	}
 }
 
+// A redirect by what stands above a Transport, and which no Transport has seen, is no stranger's: it leads to a signed request.
+func TestRedirectFromAbove(t *testing.T) {
+	base := &byHost{}
+	signer := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}
+	above := baseFunc(func(req *http.Request) (*http.Response, error) {
+		if req.URL.Path == "/old" {
+			resp := response(302, "", "Location", "/me")
+			resp.Request = req // as net/http does
+			return resp, nil
+		}
+		return signer.RoundTrip(req)
+	})
+	resp, err := (&http.Client{Transport: above}).Get("/old")
+	if err != nil || len(base.arrived) != 1 || authentication(base.arrived[0].Header) == nil {
+		t.Errorf("%v, %v, %d requests; want one, signed", resp, err, len(base.arrived))
+	}
+}
+
 // A relative request that is redirected to a stranger leaves behind what was meant for the API.
 func TestRedirectOfARelativeRequestToAStranger(t *testing.T) {
 	for _, host := range []string{"evil.example", "evil.example.", "sub.eu.api.ovh.com"} {
@@ -135,12 +153,14 @@ func TestUnsignedRejectionNamesBothHosts(t *testing.T) {
 		}
 	}
 	own := &ovhauth.Transport{Endpoint: ovhauth.CA, Credentials: otherKeys, Base: base}
-	resp, err := (&http.Client{Transport: own}).Get("https://ca.api.ovh.com/1.0/me")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ovhauth.CheckResponse(resp); err == nil || strings.Contains(err.Error(), "unsigned") {
-		t.Errorf("signed: %v; want nothing said of being unsigned", err)
+	for name, rt := range map[string]http.RoundTripper{"signed": own, "signed by the Transport below": &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: own}} {
+		resp, err := (&http.Client{Transport: rt}).Get("https://ca.api.ovh.com/1.0/me")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ovhauth.CheckResponse(resp); err == nil || strings.Contains(err.Error(), "unsigned") {
+			t.Errorf("%s: %v; want nothing said of being unsigned", name, err)
+		}
 	}
 }
 
@@ -170,7 +190,7 @@ func TestGuests(t *testing.T) {
 		name     string
 		header   map[string]string
 		provider ovhauth.CredentialProvider
-		want     string // as authentication writes it; "signed" for a signature
+		want     string // the application key; "signed" for a signature, "error" if nothing is sent
 	}{
 		{"not marked", nil, shared, "signed"},
 		{"marked", map[string]string{"X-Ovh-Application": "mine"}, shared, shared.ApplicationKey},
@@ -178,24 +198,34 @@ func TestGuests(t *testing.T) {
 		{"marked, no keys", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{}, "mine"},
 		{"marked, a token", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{AccessToken: "t"}, "mine"},
 		{"marked, the provider fails", map[string]string{"X-Ovh-Application": "mine"}, failing, "mine"},
+		{"marked, the provider is set up wrongly", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.FileCredentials(ovhauth.EU, "absent.conf"), "error"},
+		{"marked, with an empty consumer key", map[string]string{"X-Ovh-Application": "mine", "X-Ovh-Consumer": ""}, ovhauth.Credentials{}, "mine"},
 		{"empty", map[string]string{"X-Ovh-Application": ""}, shared, "signed"},
 		{"a consumer key, too", map[string]string{"X-Ovh-Application": "mine", "X-Ovh-Consumer": "c"}, shared, "signed"},
 		{"a signature, too", map[string]string{"X-Ovh-Application": "mine", "x-ovh-signature": "s"}, shared, "signed"},
 		{"a token, too", map[string]string{"X-Ovh-Application": "mine", "Authorization": "Bearer t"}, shared, "signed"},
 	} {
-		base := &recorder{}
-		req := newRequest(t, "POST", "/order/cart", strings.NewReader("{}"))
-		for name, value := range test.header {
-			req.Header[name] = []string{value}
-		}
-		if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: test.provider, Base: base}).RoundTrip(req); err != nil {
-			t.Errorf("%s: %v; want it sent", test.name, err)
-			continue
-		}
-		got := base.last().Header
-		key := got.Get("X-Ovh-Application")
-		if signed := got.Get("X-Ovh-Signature") != ""; signed != (test.want == "signed") || !signed && (key != test.want || len(authentication(got)) != 1) {
-			t.Errorf("%s: sent with %v; want %s", test.name, authentication(got), test.want)
+		for _, path := range []string{"/order/cart", "/auth/credential"} {
+			if path == "/auth/credential" && test.want == "signed" {
+				continue // which nobody signs
+			}
+			base := &recorder{}
+			req := newRequest(t, "POST", path, strings.NewReader("{}"))
+			for name, value := range test.header {
+				req.Header[name] = []string{value}
+			}
+			_, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: test.provider, Base: base}).RoundTrip(req)
+			if (err == nil) != (test.want != "error") {
+				t.Errorf("%s, %s: got %v; want %s", test.name, path, err, test.want)
+			}
+			if err != nil {
+				continue
+			}
+			got := base.last().Header
+			key := got.Get("X-Ovh-Application")
+			if signed := got.Get("X-Ovh-Signature") != ""; signed != (test.want == "signed") || !signed && (key != test.want || len(authentication(got)) != 1) {
+				t.Errorf("%s, %s: sent with %v; want %s", test.name, path, authentication(got), test.want)
+			}
 		}
 	}
 }

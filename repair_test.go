@@ -184,7 +184,7 @@ func TestRepairClock(t *testing.T) {
 					if test.status == 200 && test.sent > 1 { // once corrected, corrected for all
 						sent, asked := len(api.sent), api.asked
 						if resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 200 {
-							t.Fatal(resp, err)
+							t.Fatalf("the next request: %v, %v; want 200", resp, err)
 						}
 						if len(api.sent) != sent+1 || api.asked != asked {
 							t.Error("the next request was rejected again")
@@ -380,7 +380,7 @@ func TestRepairKeepsABrokenResponse(t *testing.T) {
 }
 
 // The context ends while the time is asked for: the caller leaves at once, and takes the question along if it was the last.
-func TestRepairCancelled(t *testing.T) {
+func TestRepairCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := make(chan struct{})
 		api := &skewed{ahead: time.Hour, reject: undated(400, timeOut)}
@@ -534,15 +534,17 @@ func TestRepairToken(t *testing.T) {
 		name    string
 		next    []string
 		status  int // of a rejection
+		size    int // that it is longer by
 		sent    []string
 		dropped []string
 		want    int
 	}{
-		{"dropped", []string{"old", "new"}, 401, []string{"Bearer old", "Bearer new"}, []string{"old"}, 200},
-		{"as it was given", []string{" old\n", "new"}, 401, []string{"Bearer old", "Bearer new"}, []string{" old\n"}, 200},
-		{"once only", []string{"old", "older", "new"}, 401, []string{"Bearer old", "Bearer older"}, []string{"old"}, 401},
-		{"no other", []string{"old"}, 401, []string{"Bearer old"}, []string{"old"}, 401},
-		{"403 is not about the token", []string{"old", "new"}, 403, []string{"Bearer old"}, nil, 403},
+		{"dropped", []string{"old", "new"}, 401, 0, []string{"Bearer old", "Bearer new"}, []string{"old"}, 200},
+		{"as it was given", []string{" old\n", "new"}, 401, 0, []string{"Bearer old", "Bearer new"}, []string{" old\n"}, 200},
+		{"once only", []string{"old", "older", "new"}, 401, 0, []string{"Bearer old", "Bearer older"}, []string{"old"}, 401},
+		{"no other", []string{"old"}, 401, 0, []string{"Bearer old"}, []string{"old"}, 401},
+		{"403 is not about the token", []string{"old", "new"}, 403, 0, []string{"Bearer old"}, nil, 403},
+		{"longer than is read", []string{"old", "new"}, 401, 16 << 10, []string{"Bearer old"}, nil, 401},
 	} {
 		for _, once := range []bool{false, true} {
 			var log bytes.Buffer
@@ -555,7 +557,7 @@ func TestRepairToken(t *testing.T) {
 				if sent[len(sent)-1] == "Bearer new" {
 					return response(200, ""), nil
 				}
-				return response(test.status, `{"message":"no"}`, "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
+				return response(test.status, `{"message":"no"}`+strings.Repeat(" ", test.size), "Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), nil
 			})
 			provider := &tokens{next: test.next}
 			opened := &openings{text: "body"}
@@ -567,15 +569,53 @@ func TestRepairToken(t *testing.T) {
 			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: provider, Base: base, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 			resp, err := transport.RoundTrip(req)
 			if err != nil || resp.StatusCode != test.want {
-				t.Errorf("%s: got %v, %v", test.name, resp, err)
+				t.Errorf("%s: got %v, %v; want %d", test.name, resp, err, test.want)
 			}
 			if !slices.Equal(sent, test.sent) || !slices.Equal(provider.dropped, test.dropped) {
-				t.Errorf("%s: sent %q, dropped %q", test.name, sent, provider.dropped)
+				t.Errorf("%s: sent %q, dropped %q; want %q, %q", test.name, sent, provider.dropped, test.sent, test.dropped)
 			}
 			if strings.Contains(log.String(), "old") || (log.Len() > 0) != (len(test.sent) > 1) {
 				t.Errorf("%s: log: %s", test.name, log.String())
 			}
 			opened.check(t, test.name)
+		}
+	}
+}
+
+// The provider is not told of the rejection of a request that had nothing of it.
+func TestUnsignedRejectionDropsNothing(t *testing.T) {
+	for name, rejection := range map[string]*http.Response{"401": response(401, "{}"), "403": response(403, badKey)} {
+		provider := &tokens{next: []string{"old", "new"}}
+		base := &byHost{responses: map[string]*http.Response{"eu.api.ovh.com": rejection}}
+		req := newRequest(t, "GET", "/order/cart", nil)
+		req = req.WithContext(ovhauth.WithoutSignature(req.Context()))
+		resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: provider, Base: base}).RoundTrip(req)
+		if err != nil || resp.StatusCode != rejection.StatusCode || len(base.arrived) != 1 || provider.dropped != nil {
+			t.Errorf("%s: %v, %v, %d sent, dropped %q; want it passed on, and nothing dropped", name, resp, err, len(base.arrived), provider.dropped)
+		}
+	}
+}
+
+// What was rejected is what was sent: the application key of a provider that has a token, too, or keys beside a blank token.
+func TestReplacedKeysBesideAToken(t *testing.T) {
+	for _, test := range []struct{ name, path, token string }{
+		{"asking for a consumer key", "/auth/credential", "token"},
+		{"signed", "/me", " \n"},
+	} {
+		old, other := shared, otherKeys
+		old.AccessToken, other.AccessToken = test.token, test.token
+		var reasons []string
+		base := baseFunc(func(r *http.Request) (*http.Response, error) {
+			if r.Header.Get("X-Ovh-Application") == shared.ApplicationKey {
+				return response(403, `{"errorCode":"INVALID_KEY"}`), nil
+			}
+			return response(200, "{}"), nil
+		})
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: &rotating{next: []ovhauth.Credentials{old, other}}, Base: base,
+			OnEvent: func(_ context.Context, e ovhauth.Event) { reasons = append(reasons, e.Reason) }}
+		resp, err := transport.RoundTrip(newRequest(t, "POST", test.path, nil))
+		if err != nil || resp.StatusCode != 200 || !slices.Equal(reasons, []string{ovhauth.ReasonKeysRejected}) {
+			t.Errorf("%s: %v, %v, events for %q; want 200 and %q", test.name, resp, err, reasons, ovhauth.ReasonKeysRejected)
 		}
 	}
 }
@@ -657,7 +697,11 @@ func TestRightClockIsNotMovedByADate(t *testing.T) {
 					i+1, status, len(api.sent), api.asked, clock.Offset())
 			}
 		}
-		time.Sleep(10*time.Minute + time.Second)
+		time.Sleep(10*time.Minute - time.Second)
+		if get(); api.asked != 1 {
+			t.Errorf("/auth/time asked %d times before ten minutes were over, want 1", api.asked)
+		}
+		time.Sleep(2 * time.Second)
 		if get(); api.asked != 2 {
 			t.Errorf("/auth/time asked %d times after ten minutes, want 2", api.asked)
 		}
@@ -726,6 +770,77 @@ func TestDateThatLies(t *testing.T) {
 			}
 			if !slices.Equal(reasons, test.reasons) {
 				t.Errorf("%s: events for %q, want %q", test.name, reasons, test.reasons)
+			}
+		})
+	}
+}
+
+// A Date makes the clock suspect if it is more than 30 s before the request was signed, or after the response came.
+func TestDateThatMakesTheClockSuspect(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		date  time.Duration // since the request was signed
+		takes time.Duration // that the response comes later
+		ahead time.Duration // of the server's clock
+		asked int           // for the time
+	}{
+		{"30 s before", -30 * time.Second, 0, 0, 0},
+		{"31 s before", -31 * time.Second, 0, 0, 1},
+		{"30 s after", 30 * time.Second, 0, 0, 0},
+		{"31 s after", 31 * time.Second, 0, 0, 1},
+		{"30 s after a slow response", 90 * time.Second, time.Minute, 0, 0},
+		{"31 s after a slow response", 91 * time.Second, time.Minute, 0, 1},
+		{"of both attempts", time.Hour, 0, 10 * time.Minute, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			signed, asked := time.Now(), 0
+			base := baseFunc(func(r *http.Request) (*http.Response, error) {
+				if r.URL.Path == "/1.0/auth/time" {
+					asked++
+					return response(200, fmt.Sprint(time.Now().Add(test.ahead).Unix())), nil
+				}
+				time.Sleep(test.takes)
+				return response(403, "{}", "Date", signed.Add(test.date).UTC().Format(http.TimeFormat)), nil
+			})
+			resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil))
+			if err != nil || resp.StatusCode != 403 || asked != test.asked {
+				t.Errorf("%s: %v, %v, /auth/time asked %d times; want the 403, asked %d times", test.name, resp, err, asked, test.asked)
+			}
+		})
+	}
+}
+
+// A rejection that comes when that of another request has had the clock corrected asks nobody for the time.
+func TestRejectionAfterTheCorrection(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		headers []string
+		asked   int // for the time, by the other request
+	}{{"with a Date", []string{"Date", ""}, 0}, {"without", nil, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			api := &skewed{ahead: time.Hour}
+			if test.headers != nil {
+				test.headers[1] = api.date()
+			}
+			api.reject = func(s *skewed, req *http.Request, _ int) *http.Response {
+				if !s.wrong(req) {
+					return nil
+				}
+				return response(400, timeOut, test.headers...)
+			}
+			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared}
+			first := true
+			transport.Base = baseFunc(func(r *http.Request) (*http.Response, error) {
+				resp, err := api.RoundTrip(r)
+				if first {
+					first = false
+					transport.RoundTrip(newRequest(t, "GET", "/other", nil))
+				}
+				return resp, err
+			})
+			resp, err := transport.RoundTrip(newRequest(t, "POST", "/me", strings.NewReader("x")))
+			if err != nil || resp.StatusCode != 200 || len(api.sent) != 4 || api.asked != test.asked {
+				t.Errorf("%s: %v, %v, %d sent, /auth/time asked %d times; want 200, both sent twice, asked %d times", test.name, resp, err, len(api.sent), api.asked, test.asked)
 			}
 		})
 	}
@@ -811,6 +926,20 @@ func TestRejectedKeysAreReplaced(t *testing.T) {
 				t.Errorf("%s, %s: events %v; want one if keys were replaced", name, test.name, events)
 			}
 		}
+	}
+}
+
+// If what replaces the keys cannot sign, the caller gets the rejection, and its body is closed no second time.
+func TestRejectedKeysAreReplacedByIncompleteOnes(t *testing.T) {
+	base := &byHost{responses: map[string]*http.Response{"eu.api.ovh.com": response(403, badKey)}}
+	closing := baseFunc(base.RoundTrip)
+	provider := &rotating{next: []ovhauth.Credentials{shared, {ApplicationKey: "a"}}}
+	body := &trackedBody{Reader: strings.NewReader("x")}
+	req := newRequest(t, "PUT", "/me", strings.NewReader("x"))
+	req.Body = body // with GetBody
+	resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: provider, Base: closing}).RoundTrip(req)
+	if err != nil || resp.StatusCode != 403 || len(base.arrived) != 1 || body.closed != 1 {
+		t.Errorf("%v, %v, %d sent, body closed %d times; want the 403 of one, and the body closed once", resp, err, len(base.arrived), body.closed)
 	}
 }
 

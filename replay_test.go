@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 )
@@ -32,7 +33,7 @@ func TestReplayKeepsUpToItsLimit(t *testing.T) {
 		{"at the limit", "0123456789", true},
 		{"beyond", "0123456789a", false},
 	} {
-		body := &countedBody{Reader: strings.NewReader(test.text)}
+		body := &countedBody{Reader: iotest.OneByteReader(strings.NewReader(test.text))}
 		r := keepBody(body, limit)
 		first, err := r.again()
 		if err != nil {
@@ -41,12 +42,18 @@ func TestReplayKeepsUpToItsLimit(t *testing.T) {
 		if got, err := io.ReadAll(first); string(got) != test.text || err != nil {
 			t.Errorf("%s: the first reader got %q, %v; want %q", test.name, got, err, test.text)
 		}
+		if body.closed != 1 {
+			t.Errorf("%s: the caller's body was closed %d times when it had been read, want once", test.name, body.closed)
+		}
 		first.Close()
 		second, err := r.again()
 		if (err == nil) != test.kept || err != nil && !errors.Is(err, errNotKept) {
 			t.Errorf("%s: opened again: %v, want an error only if it was too long", test.name, err)
 		}
 		if err == nil {
+			if inMemory, _ := writeInMemory(io.Discard, second); !inMemory {
+				t.Errorf("%s: the second reader is a %T, want one that net/http knows to be in memory", test.name, second)
+			}
 			if got, _ := io.ReadAll(second); string(got) != test.text {
 				t.Errorf("%s: the second reader got %q, want %q", test.name, got, test.text)
 			}
@@ -70,10 +77,25 @@ func TestReplayTooLongForAReaderBehind(t *testing.T) {
 	}
 }
 
+// What has broken a body has broken it for each reader, even if the body could go on.
+func TestReplayStaysBroken(t *testing.T) {
+	r := keepBody(&countedBody{Reader: iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("abc")))}, 10)
+	for i := range 2 {
+		reader, _ := r.again()
+		if got, err := io.ReadAll(reader); string(got) != "a" || err != iotest.ErrTimeout {
+			t.Errorf("reader %d got %q, %v; want a and the body's own error", i, got, err)
+		}
+	}
+}
+
 // The caller's body is closed when the last attempt no longer reads it, and not before.
 func TestReplayClosesTheBodyOnce(t *testing.T) {
 	body := &countedBody{Reader: strings.NewReader("text")}
 	r := keepBody(body, 10)
+	alone, _ := r.again()
+	if alone.Close(); body.closed != 0 {
+		t.Error("closed with the reader of one attempt, want it open for the next")
+	}
 	first, _ := r.again()
 	second, _ := r.again()
 	if first.Close(); body.closed != 0 {

@@ -393,7 +393,7 @@ func (c *retryCall) report(lesson int, came outcome) {
 		return
 	}
 	if came == limited {
-		c.t.hosts.get(c.host(), true).learn().report(lesson, came, after)
+		c.t.hosts.get(c.host(), true).paceOrNew().report(lesson, came, after)
 	} else if p := c.pace(); p != nil && lesson > 0 {
 		p.report(lesson, came, after)
 	}
@@ -434,7 +434,7 @@ func (c *retryCall) decide(v verdict) bool {
 			h.budget.refund(max(1, int64(c.retries)*retryPrice))
 		}
 	}
-	if !v.again(c.harmless) || ctx.Err() != nil {
+	if !v.allowsRetry(c.harmless) || ctx.Err() != nil {
 		return false
 	}
 	after := retryAfter(c.resp)
@@ -539,7 +539,7 @@ const (
 	doubtful                  // it may have been executed
 )
 
-func (v verdict) again(harmless bool) bool {
+func (v verdict) allowsRetry(harmless bool) bool {
 	return v == throttled || v == unexecuted || v == doubtful && harmless
 }
 
@@ -607,9 +607,9 @@ type connWatch struct {
 
 type watchKey struct{}
 
-// bodyFailed tells a RetryTransport above, if there is one, that the request's body cannot be read: the error itself is returned
+// tellBodyFailed tells a RetryTransport above, if there is one, that the request's body cannot be read: the error itself is returned
 // as it is, and does not show that.
-func bodyFailed(ctx context.Context) {
+func tellBodyFailed(ctx context.Context) {
 	if w, ok := ctx.Value(watchKey{}).(*connWatch); ok {
 		w.failed.Store(true)
 	}
@@ -693,8 +693,8 @@ func (h *host) paceOrNil() *pace {
 	return h.pace.Load()
 }
 
-// learn returns the pace, made by the first 429.
-func (h *host) learn() *pace {
+// paceOrNew returns the pace, which the first 429 makes.
+func (h *host) paceOrNew() *pace {
 	if p := h.pace.Load(); p != nil {
 		return p
 	}
@@ -745,7 +745,7 @@ func CheckRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 	case err != nil:
 		u, ok := errors.AsType[*url.Error](err)
 		harmless := ok && u.Op != "" && isIdempotent(strings.ToUpper(u.Op))
-		return judge(ctx, nil, err, isDial(err), false).again(harmless), nil
+		return judge(ctx, nil, err, isDial(err), false).allowsRetry(harmless), nil
 	}
 	v, req := judge(ctx, resp, nil, false, false), resp.Request
 	for req != nil && req.Response != nil { // what would be sent again is the first request, and that was executed
@@ -754,7 +754,7 @@ func CheckRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 			v = doubtful
 		}
 	}
-	return v.again(req != nil && isHarmless(req)), nil
+	return v.allowsRetry(req != nil && isHarmless(req)), nil
 }
 
 // isDial reports whether err shows by itself that there was no connection.

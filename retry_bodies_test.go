@@ -17,14 +17,6 @@ import (
 	"example.com/ovhauth"
 )
 
-// bodyRequest makes a request whose bodies are counted.
-func bodyRequest(t *testing.T, method string, sent *text) *http.Request {
-	req := newRequest(t, method, "https://api/x", sent.open())
-	req.ContentLength = int64(len(sent.s))
-	req.GetBody = func() (io.ReadCloser, error) { return sent.open(), nil }
-	return req
-}
-
 func TestBodyIsReopenedForEachAttempt(t *testing.T) {
 	sent := &text{s: payload}
 	base := &scripted{outcomes: []any{reply(503), io.ErrUnexpectedEOF, reply(200)}}
@@ -210,6 +202,18 @@ func TestUnreadableBodyIsOpenedOnce(t *testing.T) {
 		if _, err := rt.RoundTrip(req); err != mine || opened != 1 {
 			t.Errorf("%s: opened %d times, %v; want once and the body's own error", name, opened, err)
 		}
+	}
+}
+
+// A body that breaks while a Transport reads it is the caller's affair: no limit keeps the request from being sent again.
+func TestUnreadableBodyIsNotGivenUp(t *testing.T) {
+	mine := errors.New("mine")
+	req := newRequest(t, "PUT", "/me", readerFunc(func([]byte) (int, error) { return 0, mine }))
+	req.ContentLength = 2 << 20 // too long to be kept for a retry
+	var seen observed
+	rt := &ovhauth.RetryTransport{Base: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}, OnEvent: seen.add}
+	if _, err := rt.RoundTrip(req); err != mine || seen.words() != nil {
+		t.Errorf("got %v and the events %q; want the body's own error and no event", err, seen.words())
 	}
 }
 

@@ -201,7 +201,7 @@ func TestEventsOfTheQueue(t *testing.T) {
 			t.Errorf("events %q, want %q", got, want)
 		}
 	})
-	inBubble(t, "cancelled before its first attempt", func(t *testing.T) {
+	inBubble(t, "canceled before its first attempt", func(t *testing.T) {
 		seen := &observed{}
 		rt := &ovhauth.RetryTransport{MaxRetries: -1, OnEvent: seen.add, Base: &scripted{outcomes: []any{reply(429, "Retry-After", "60")}}}
 		getURL(t, rt, "https://api/x")

@@ -562,7 +562,7 @@ func TestRetryAfterACut(t *testing.T) {
 
 // A context that ends while its connection is being made, or while the server thinks, ends the matter.
 func TestRetryContextOnTheWire(t *testing.T) {
-	for _, where := range []string{"dialling", "waiting for the response", "reading it"} {
+	for _, where := range []string{"dialing", "waiting for the response", "reading it"} {
 		for _, method := range []string{"GET", "POST"} {
 			ctx, cancel := context.WithCancel(t.Context())
 			srv := ovhtest.NewServer()
@@ -579,10 +579,10 @@ func TestRetryContextOnTheWire(t *testing.T) {
 			rt := overServer(srv)
 			rt.Base.(*ovhauth.Transport).Base.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 				dials.Add(1)
-				if where == "dialling" {
+				if where == "dialing" {
 					cancel()
 					<-ctx.Done()
-					return nil, errors.New("dialling was given up")
+					return nil, errors.New("dialing was given up")
 				}
 				return new(net.Dialer).DialContext(ctx, network, addr)
 			}

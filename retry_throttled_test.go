@@ -123,7 +123,7 @@ func TestThrottledCountsForEverybody(t *testing.T) {
 			defer cancel()
 			return result(finished(t, rt, newRequest(t, "GET", "https://api/x", nil).WithContext(ctx)))
 		}, "429"},
-		{"it is cancelled at once", func(t *testing.T, rt http.RoundTripper) string {
+		{"it is canceled at once", func(t *testing.T, rt http.RoundTripper) string {
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() { synctest.Wait(); cancel() }()
 			return result(finished(t, rt, newRequest(t, "GET", "https://api/x", nil).WithContext(ctx)))
@@ -414,7 +414,7 @@ func TestThrottledQueueMovesOn(t *testing.T) {
 			t.Errorf("the next call got %s, want 200", got)
 		}
 	})
-	inBubble(t, "a waiter that is cancelled", func(t *testing.T) {
+	inBubble(t, "a waiter that is canceled", func(t *testing.T) {
 		base := &scripted{outcomes: []any{reply(429, "Retry-After", "10"), reply(200)}}
 		rt := &ovhauth.RetryTransport{Base: base, MaxRetries: -1}
 		getURL(t, rt, "https://api/x")

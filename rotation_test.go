@@ -353,34 +353,3 @@ func TestFirstCallsShareAnEndpoint(t *testing.T) {
 		t.Errorf("%v: the first call has %s, the second %s; want ovh-us for both", err, first.name(), second.name())
 	}
 }
-
-// hookedContext calls functions at points of a lookup.
-type hookedContext struct {
-	context.Context
-	afterReading func()
-	onErr        func(call int)
-	onDone       func()
-	calls        int
-}
-
-func (c *hookedContext) Value(key any) any {
-	if hook := c.afterReading; hook != nil && key == (listenerKey{}) {
-		c.afterReading = nil
-		hook()
-	}
-	return c.Context.Value(key)
-}
-
-func (c *hookedContext) Err() error {
-	if c.calls++; c.onErr != nil {
-		c.onErr(c.calls)
-	}
-	return c.Context.Err()
-}
-
-func (c *hookedContext) Done() <-chan struct{} {
-	if c.onDone != nil {
-		c.onDone()
-	}
-	return c.Context.Done()
-}

@@ -150,7 +150,7 @@ func TestResponsesDoNotCarryKeys(t *testing.T) {
 			return resp, nil
 		})}).RoundTrip(req)
 		if err != nil || resp.Request != req || authentication(resp.Request.Header) != nil {
-			t.Errorf("%s: %v, %v", url, resp, err)
+			t.Errorf("%s: %v, %v; want a response to the caller's request, without keys", url, resp, err)
 		}
 	}
 }

@@ -159,7 +159,7 @@ func (s *serviceAccount) renew(ctx context.Context, old *accessToken) (*accessTo
 		return s.flight.do(ctx, s.fetch)
 	}
 	later := *old
-	later.renew = time.Now().Round(0).Add(renewPause)
+	later.renew = time.Now().Round(0).Add(renewPause) // by the wall clock, as in newAccessToken
 	if s.token.CompareAndSwap(old, &later) {
 		return old, nil
 	}
@@ -243,7 +243,7 @@ func newAccessToken(t *oauth2.Token, from string) (*accessToken, error) {
 		if life <= 0 {
 			return nil, permanentErrorf("access token: POST %s: the token in the response has expired already", from)
 		}
-		token.expires = t.Expiry.Round(0) // by the wall clock: the monotonic one stands still while a laptop is suspended
+		token.expires = t.Expiry.Round(0) // by the wall clock: the monotonic one stands still while a laptop is suspended, which no test shows
 		token.renew = token.expires.Add(-min(life/10, 30*time.Second))
 	}
 	return token, nil

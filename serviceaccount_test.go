@@ -16,14 +16,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"golang.org/x/oauth2"
 )
-
-// through is a context in which a service account sends by base, as a Transport gives it.
-func through(ctx context.Context, base roundTripFunc) context.Context {
-	return context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: base})
-}
 
 func TestTokenRequest(t *testing.T) {
 	isolate(t)
@@ -62,7 +55,7 @@ func TestTokenRequest(t *testing.T) {
 		asked.ParseForm()
 		want := url.Values{"grant_type": {"client_credentials"}, "scope": {"all"}, "client_id": {"ID"}, "client_secret": {"a secret"}}
 		if asked.Method != "POST" || asked.URL.String() != test.url || asked.PostForm.Encode() != want.Encode() {
-			t.Errorf("%s: %s %s %s", test.endpoint, asked.Method, asked.URL, asked.PostForm.Encode())
+			t.Errorf("%s: got %s %s %s, want POST %s %s", test.endpoint, asked.Method, asked.URL, asked.PostForm.Encode(), test.url, want.Encode())
 		}
 		if asked.Header.Get("Authorization") != "" {
 			t.Errorf("%s: the secret goes out twice", test.endpoint)
@@ -78,13 +71,6 @@ func TestServiceAccountWithoutSecret(t *testing.T) {
 		if !errors.Is(err, ErrMissingCredentials) || !strings.Contains(err.Error(), test.missing) {
 			t.Errorf("client %q, secret %q: got %v, want an error with %q", test.id, test.secret, err, test.missing)
 		}
-	}
-}
-
-// tokens is a token endpoint that numbers its tokens.
-func tokens(given *atomic.Int32, life int) roundTripFunc {
-	return func(*http.Request) (*http.Response, error) {
-		return response(200, fmt.Sprintf(`{"access_token":"T%d","expires_in":%d}`, given.Add(1), life)), nil
 	}
 }
 
@@ -303,6 +289,18 @@ func TestManyAccountsAtASlowTokenEndpoint(t *testing.T) {
 	}
 }
 
+// No token has a mebibyte: no more of a response is read.
+func TestLongTokenResponse(t *testing.T) {
+	const long = 2 << 20
+	body := &io.LimitedReader{R: zeros{}, N: long}
+	_, err := ServiceAccount(EU, "ID", "secret").Retrieve(through(t.Context(), func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Body: io.NopCloser(body)}, nil
+	}))
+	if read := long - body.N; err == nil || !strings.Contains(err.Error(), "no token in the response") || read != 1<<20 {
+		t.Errorf("got %v after %d bytes, want an error after 1 MiB", err, read)
+	}
+}
+
 // A certificate does not become valid by being looked at again.
 func TestTokenEndpointWithABadCertificate(t *testing.T) {
 	asked := 0
@@ -380,7 +378,7 @@ func TestTokenErrors(t *testing.T) {
 		api, ok := errors.AsType[*APIError](err)
 		if ok != (test.code != "-") || ok && (api.StatusCode != test.status || api.Code != test.code || api.QueryID != "Q" ||
 			api.Method != "POST" || api.Path != "/auth/oauth2/token") {
-			t.Errorf("%s: %#v", test.name, api)
+			t.Errorf("%s: got %#v, want code %q (-: no APIError) of POST /auth/oauth2/token", test.name, api, test.code)
 		}
 		for err := err; err != nil; err = errors.Unwrap(err) {
 			if strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), secret) {
@@ -665,7 +663,7 @@ func TestRenewalStalls(t *testing.T) {
 		cancel()
 		time.Sleep(3575 * time.Second)
 		if _, err := p.Retrieve(ctx); err != context.Canceled {
-			t.Errorf("cancelled: %v", err)
+			t.Errorf("canceled: %v", err)
 		}
 	})
 }
@@ -677,16 +675,20 @@ func TestExpiredTokenIsNotGivenOut(t *testing.T) {
 			var given atomic.Int32
 			p := ServiceAccount(EU, "ID", "S")
 			p.Retrieve(through(t.Context(), tokens(&given, 3600)))
+			end := time.Now().Add(time.Hour)
 			time.Sleep(time.Hour - left)
 			fetch := tokens(&given, 3600)
 			slow := through(t.Context(), func(r *http.Request) (*http.Response, error) {
 				time.Sleep(3 * time.Second)
 				return fetch(r)
 			})
-			p.Retrieve(slow)
-			time.Sleep(left)
-			if c, err := p.Retrieve(slow); err != nil || c.AccessToken == "T1" {
-				t.Errorf("%s before its end: got %q, %v; want another than T1", left, c.AccessToken, err)
+			for range 2 {
+				c, err := p.Retrieve(slow)
+				ended := !time.Now().Before(end)
+				if err != nil || (c.AccessToken == "T1") == ended {
+					t.Errorf("asked %s before its end: got %q, %v, when T1 had expired: %t; want T1 until then", left, c.AccessToken, err, ended)
+				}
+				time.Sleep(left)
 			}
 		})
 	}
@@ -694,25 +696,37 @@ func TestExpiredTokenIsNotGivenOut(t *testing.T) {
 
 // What was asked for first, and comes last, does not replace what is newer.
 func TestAbandonedFetch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var given atomic.Int32
-		p := ServiceAccount(EU, "ID", "S")
-		hurry, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		_, err := p.Retrieve(through(hurry, func(r *http.Request) (*http.Response, error) {
-			time.Sleep(time.Minute) // deaf to its context
-			return response(200, `{"access_token":"late","expires_in":3600}`), nil
-		}))
-		if err != context.DeadlineExceeded {
-			t.Fatal(err)
-		}
-		ctx := through(t.Context(), tokens(&given, 3600))
-		p.Retrieve(ctx)
-		time.Sleep(2 * time.Minute)
-		if c, err := p.Retrieve(ctx); err != nil || c.AccessToken != "T1" {
-			t.Errorf("the late one was kept, %v", err)
-		}
-	})
+	for _, test := range []struct {
+		name string
+		had  int // tokens before
+		want string
+	}{{"the first token", 0, "T1"}, {"a renewal", 1, "T2"}} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var given atomic.Int32
+				p := ServiceAccount(EU, "ID", "S")
+				ctx := through(t.Context(), tokens(&given, 3600))
+				for range test.had {
+					p.Retrieve(ctx)
+					time.Sleep(3580 * time.Second)
+				}
+				hurry, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				_, err := p.Retrieve(through(hurry, func(r *http.Request) (*http.Response, error) {
+					time.Sleep(time.Minute) // deaf to its context
+					return response(200, `{"access_token":"late","expires_in":3600}`), nil
+				}))
+				if err != context.DeadlineExceeded {
+					t.Fatalf("got %v, want %v", err, context.DeadlineExceeded)
+				}
+				p.Retrieve(ctx)
+				time.Sleep(2 * time.Minute)
+				if c, err := p.Retrieve(ctx); err != nil || c.AccessToken != test.want {
+					t.Errorf("got %q, %v; want %s", c.AccessToken, err, test.want)
+				}
+			})
+		})
+	}
 }
 
 func TestKeptTokenCostsNothing(t *testing.T) {

@@ -60,8 +60,7 @@ func (s *signer) free() {
 func (s *signer) writeHead(c *Credentials, method string, url ...string) {
 	b := appendHead(s.buf[:0], c, method, url...)
 	s.hash.Write(b)
-	clear(b) // it holds the secret, and the body's reader is given the same memory
-	clear(s.buf[:min(len(b), len(s.buf))])
+	clear(s.buf[:min(len(b), len(s.buf))]) // it holds the secret, and the body's reader is given the same memory
 }
 
 // appendHead appends what is signed before the body. It takes the URL in parts, so that nobody has to join them.

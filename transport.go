@@ -137,7 +137,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	body := c.replay(keys)
 	defer body.release()
-	var resp *http.Response // that rejected the first attempt
+	var resp *http.Response // to the attempt before, which it rejected
 	for number := 1; ; number++ {
 		a, err := c.authorize(number, keys, body)
 		if err != nil && resp != nil {
@@ -169,7 +169,7 @@ type call struct {
 	*setup
 	req *http.Request // the caller's, which nobody may touch
 
-	foreign    bool      // of another origin, or sent here by one; what follows is not set then, but for url
+	foreign    bool      // of another origin, or sent here by one; what follows does not count then, but for url
 	ctx        *outgoing // of each attempt
 	url        *url.URL  // absolute
 	hostHeader string    // as it will be sent
@@ -437,7 +437,7 @@ func (c *call) retrieve() (Credentials, error) {
 	keys, err := c.credentials.Retrieve((*providerContext)(c.ctx))
 	switch {
 	case c.guestKey != "" && strings.TrimSpace(keys.ApplicationKey) == "" && (!isPermanent(err) || errors.Is(err, ErrMissingCredentials)):
-		keys, err = Credentials{ApplicationKey: c.guestKey}, c.ctx.Err()
+		keys, err = Credentials{ApplicationKey: c.guestKey}, nil
 	case err == nil:
 		err = c.ctx.Err()
 	case c.ctx.Err() != nil:
@@ -512,7 +512,7 @@ func (c *call) authenticate(a *attempt, out *signedRequest, body replay) (err er
 	signed := c.need == everything && keys.AccessToken == ""
 	if signed && body.kept != nil {
 		if err := body.kept.readWhole(c.req); err != nil {
-			bodyFailed(c.ctx)
+			tellBodyFailed(c.ctx)
 			return err
 		}
 	}
@@ -562,7 +562,7 @@ func (c *call) sign(a *attempt, keys *Credentials, body replay) (timestamp, sign
 	s := newSigner(c.ctx)
 	s.writeHead(keys, method, c.url.Scheme, "://", c.hostHeader, c.target)
 	if err := s.writeBody(a.request.Body, body); err != nil {
-		bodyFailed(c.ctx)
+		tellBodyFailed(c.ctx)
 		return "", "", err
 	}
 	if err := c.readClock(a); err != nil {
@@ -586,6 +586,9 @@ func (c *call) send(a attempt) (*http.Response, error) {
 	resp, err := c.transport.base().RoundTrip(a.request)
 	if resp, err = settle(c.req, resp, err); err != nil {
 		return nil, err
+	}
+	if resp.StatusCode == http.StatusUnauthorized {
+		note{}.keepFor(c.req) // a Transport above, which passed the request on, does not take it for unsigned then
 	}
 	c.noteRedirect(resp)
 	return resp, nil
@@ -663,7 +666,7 @@ func (c *call) replaceKeys(r rejection, provider invalidator) (keys Credentials,
 		return keys, false
 	}
 	reason := ReasonKeysRejected
-	if r.signedAt.IsZero() && r.keys.AccessToken != "" {
+	if r.request.Header["Authorization"] != nil {
 		reason = ReasonTokenRejected
 	}
 	c.tell(r, Event{Kind: EventCredentialsReplaced, Reason: reason})

@@ -21,64 +21,6 @@ import (
 	"example.com/ovhauth"
 )
 
-// baseFunc is a Base made of a function. Like any good one it closes the request's body.
-type baseFunc func(*http.Request) (*http.Response, error)
-
-func (f baseFunc) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Body != nil {
-		defer req.Body.Close()
-	}
-	return f(req)
-}
-
-// response makes one; headers are pairs of name and value.
-func response(status int, body string, headers ...string) *http.Response {
-	resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
-	for i := 0; i < len(headers); i += 2 {
-		resp.Header.Set(headers[i], headers[i+1])
-	}
-	return resp
-}
-
-// recorder responds 200 and keeps what it was sent.
-type recorder struct {
-	requests []*http.Request
-	bodies   []string
-}
-
-func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	var body []byte
-	if req.Body != nil {
-		body, _ = io.ReadAll(req.Body)
-		req.Body.Close()
-	}
-	r.requests, r.bodies = append(r.requests, req), append(r.bodies, string(body))
-	return response(200, "ok"), nil
-}
-
-func (r *recorder) last() *http.Request { return r.requests[len(r.requests)-1] }
-
-func newRequest(t testing.TB, method, url string, body io.Reader) *http.Request {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return req
-}
-
-// authentication lists the authentication headers of h by their canonical names.
-func authentication(h http.Header) (names []string) {
-	for name := range h {
-		switch name = http.CanonicalHeaderKey(name); name {
-		case "X-Ovh-Application", "X-Ovh-Consumer", "X-Ovh-Timestamp", "X-Ovh-Signature", "Authorization":
-			names = append(names, strings.TrimPrefix(name, "X-Ovh-"))
-		}
-	}
-	slices.Sort(names)
-	return names
-}
-
 var (
 	signed = []string{"Application", "Consumer", "Signature", "Timestamp"}
 	bearer = []string{"Authorization"}
@@ -129,6 +71,7 @@ func TestRoute(t *testing.T) {
 		{ovhauth.EU, "GET", "/v1/auth/time", "https://eu.api.ovh.com/v1/auth/time", nil},
 		{ovhauth.EU, "GET", "https://eu.api.ovh.com/1.0/auth/time", "https://eu.api.ovh.com/1.0/auth/time", nil},
 		{ovhauth.EU, "", "/auth/time", "https://eu.api.ovh.com/1.0/auth/time", nil},
+		{ovhauth.EU, "", "/me", "https://eu.api.ovh.com/1.0/me", signed},
 		{ovhauth.EU, "POST", "/auth/time", "https://eu.api.ovh.com/1.0/auth/time", signed},
 		{ovhauth.EU, "GET", "/v2/auth/time", "https://eu.api.ovh.com/v2/auth/time", signed},
 		{ovhauth.EU, "GET", "/auth/time/", "https://eu.api.ovh.com/1.0/auth/time/", signed},
@@ -141,6 +84,7 @@ func TestRoute(t *testing.T) {
 		base := &recorder{}
 		transport := &ovhauth.Transport{Endpoint: test.endpoint, Credentials: shared, Base: base}
 		req := newRequest(t, test.method, test.url, nil)
+		req.Method = test.method // "", too
 		if req.URL.Host == "" {
 			req.Host = "localhost:8080" // as a reverse proxy leaves it
 		}
@@ -156,7 +100,7 @@ func TestRoute(t *testing.T) {
 		if carries := authentication(got.Header); !slices.Equal(carries, test.carries) {
 			t.Errorf("%s: %s %s carries %v, want %v", test.endpoint, test.method, test.url, carries, test.carries)
 		}
-		if signature := got.Header.Get("X-Ovh-Signature"); signature != "" && signature != ovhauth.Sign(shared, test.method, test.want, nil, timestamp(got)) {
+		if signature := got.Header.Get("X-Ovh-Signature"); signature != "" && signature != ovhauth.Sign(shared, cmp.Or(test.method, "GET"), test.want, nil, timestamp(got)) {
 			t.Errorf("%s: %s is not signed as it was sent", test.endpoint, test.url)
 		}
 		if resp.Request != req {
@@ -225,14 +169,6 @@ func TestRejectedBeforeItIsSent(t *testing.T) {
 	}
 }
 
-// trackedBody counts how often it is closed.
-type trackedBody struct {
-	io.Reader
-	closed int
-}
-
-func (b *trackedBody) Close() error { b.closed++; return nil }
-
 func TestKeysAreTrimmed(t *testing.T) {
 	base := &recorder{}
 	padded := ovhauth.Credentials{ApplicationKey: shared.ApplicationKey + "\n", ApplicationSecret: "\t" + shared.ApplicationSecret, ConsumerKey: " " + shared.ConsumerKey + "\r\n"}
@@ -243,19 +179,21 @@ func TestKeysAreTrimmed(t *testing.T) {
 	}
 	if h := base.last().Header; h.Get("X-Ovh-Signature") != "$1$e9556054b6309771395efa467c22e627407461ad" ||
 		h.Get("X-Ovh-Application") != shared.ApplicationKey || h.Get("X-Ovh-Consumer") != shared.ConsumerKey {
-		t.Errorf("sent %v", h)
+		t.Errorf("sent %v, want it signed with the trimmed keys", h)
 	}
 	padded.AccessToken = " \n" // is none
 	transport = &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: padded, Base: base}
-	if _, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || !slices.Equal(authentication(base.last().Header), signed) {
-		t.Errorf("sent %v, %v", base.last().Header, err)
+	_, err := transport.RoundTrip(newRequest(t, "PUT", "/me", strings.NewReader("x")))
+	got := base.last()
+	if want := ovhauth.Sign(shared, "PUT", "https://eu.api.ovh.com/1.0/me", []byte("x"), timestamp(got)); err != nil || got.Header.Get("X-Ovh-Signature") != want {
+		t.Errorf("with a blank token: sent %v, %v; want signature %s", got.Header, err, want)
 	}
 	transport = &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: ovhauth.Credentials{AccessToken: " token\n"}, Base: base}
 	if _, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil {
 		t.Fatal(err)
 	}
 	if h := base.last().Header; h.Get("Authorization") != "Bearer token" || !slices.Equal(authentication(h), bearer) {
-		t.Errorf("sent %v", h)
+		t.Errorf("sent %v, want the trimmed token alone", h)
 	}
 }
 
@@ -293,7 +231,7 @@ func TestHeadersHaveRoomOfTheirOwn(t *testing.T) {
 		}
 		for name, values := range r.Header {
 			if len(values) != 2 || values[0] == "more" {
-				t.Errorf("%s: %q", name, values)
+				t.Errorf("%s is %q, want the value of this request and that of Base", name, values)
 			}
 		}
 		return response(200, ""), nil
@@ -477,10 +415,11 @@ func TestRedirects(t *testing.T) {
 	if _, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: strayed}).RoundTrip(host); err != nil || strayed.last().Host != "" {
 		t.Errorf("a strayed request without a host: %v, Host %q", err, strayed.last().Host)
 	}
-	lost := &redirects{to: map[string]string{elsewhere: "https:/1.0/me"}, relay: http.Header{}}
+	lost := &redirects{to: map[string]string{elsewhere: "https:/1.0/me", me: "you"}, relay: http.Header{}}
 	resp, err := (&http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: lost}}).Do(newRequest(t, "GET", elsewhere, nil))
-	if err != nil || !slices.Equal(lost.seen, []string{"GET " + elsewhere, "GET https://eu.api.ovh.com/1.0/me"}) {
-		t.Errorf("a redirect without a host: %v, %v, sent %q", resp, err, lost.seen)
+	const you = "https://eu.api.ovh.com/1.0/you"
+	if err != nil || !slices.Equal(lost.seen, []string{"GET " + elsewhere, "GET " + me, "GET " + you}) || resp.Request.URL.String() != you {
+		t.Errorf("a redirect without a host, then one that is relative to it: %v, %v, sent %q; want it to end at %s", resp, err, lost.seen, you)
 	}
 
 	downgrade := &redirects{to: map[string]string{me: "http://eu.api.ovh.com/1.0/me"}, relay: http.Header{}}
@@ -773,10 +712,6 @@ type hangingBody struct {
 
 func (b *hangingBody) Close() error { b.trackedBody.Close(); return b.pipe.Close() }
 
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
-
 type failingClock func() error
 
 func (f failingClock) Now(context.Context) (time.Time, error) { return time.Time{}, f() }
@@ -850,7 +785,7 @@ func TestKeysChange(t *testing.T) {
 			given = testKeys
 			*change(&given) += test.suffix
 			if _, err := rt.RoundTrip(newRequest(t, "GET", "/me", nil)); (err == nil) != test.ok {
-				t.Errorf("%q: %v", test.suffix, err)
+				t.Errorf("a key that ends in %q: got %v, want it accepted: %t", test.suffix, err, test.ok)
 			}
 		}
 	}

@@ -1,13 +1,8 @@
 package ovhauth_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"crypto/sha1"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,76 +11,6 @@ import (
 
 	"example.com/ovhauth"
 )
-
-// wire is a server that responds 200 to every request and tells what it read, down to the bytes of the request line. Its base
-// leads to it whatever the host, also for https, without TLS.
-type wire struct {
-	base    *http.Transport
-	arrived chan arrival
-}
-
-type arrival struct {
-	line   string // "GET /1.0/me HTTP/1.1"
-	host   string
-	header http.Header
-	body   string
-}
-
-func (a arrival) method() string { return a.line[:strings.IndexByte(a.line, ' ')] }
-
-func (a arrival) url() string {
-	target := a.line[strings.IndexByte(a.line, ' ')+1 : strings.LastIndexByte(a.line, ' ')]
-	return "https://" + a.host + target
-}
-
-// signature recomputes the signature from what arrived.
-func (a arrival) signature(keys ovhauth.Credentials) string {
-	return fmt.Sprintf("$1$%x", sha1.Sum([]byte(strings.Join([]string{keys.ApplicationSecret, keys.ConsumerKey,
-		a.method(), a.url(), a.body, a.header.Get("X-Ovh-Timestamp")}, "+"))))
-}
-
-func newWire(t testing.TB) *wire {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, listener.Addr().String())
-	}
-	w := &wire{base: &http.Transport{DialContext: dial, DialTLSContext: dial}, arrived: make(chan arrival, 1)}
-	t.Cleanup(w.base.CloseIdleConnections)
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go w.serve(conn)
-		}
-	}()
-	return w
-}
-
-func (w *wire) serve(conn net.Conn) {
-	defer conn.Close()
-	var raw bytes.Buffer
-	in := bufio.NewReader(io.TeeReader(conn, &raw))
-	for {
-		req, err := http.ReadRequest(in)
-		if err != nil {
-			return // for the sender, an EOF
-		}
-		body, err := io.ReadAll(req.Body)
-		if err != nil {
-			return
-		}
-		line, _, _ := bytes.Cut(raw.Bytes(), []byte("\r\n"))
-		w.arrived <- arrival{line: string(line), host: req.Host, header: req.Header, body: string(body)}
-		raw.Reset()
-		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-	}
-}
 
 // FuzzWire: whatever http.NewRequest accepts is rejected before it is sent, or arrives as it was signed, or, at another origin,
 // arrives unsigned.

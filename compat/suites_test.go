@@ -54,7 +54,7 @@ func suite(t *testing.T, module, pkg, file string, edit func(source string) stri
 		outputs[event.Test] += event.Output
 		switch {
 		case event.Action == "build-output":
-			t.Error(event.Output)
+			t.Errorf("%s does not build: %s", dir, event.Output)
 		case event.Action == "pass" && event.Test != "":
 			passed++
 		case event.Action == "fail":

@@ -75,7 +75,7 @@ type Options struct {
 	AllowedIPs  []string // addresses and CIDR ranges that the key may be used from; none: from everywhere
 }
 
-// Pending is a consumer key that its user has yet to validate, by logging in at ValidationURL. Printed, logged or marshalled it
+// Pending is a consumer key that its user has yet to validate, by logging in at ValidationURL. Printed, logged or marshaled it
 // shows neither the key nor the token in the URL's query. To store or show one of them, use its field.
 type Pending struct {
 	ConsumerKey, State, ValidationURL string

@@ -402,17 +402,3 @@ func pendingKey(t *testing.T, s *ovhtest.Server, body string) ovhauth.Credential
 	c, _ := requestKey(t, s, body)
 	return c
 }
-
-func requestKey(t *testing.T, s *ovhtest.Server, body string) (c ovhauth.Credentials, validationURL string) {
-	t.Helper()
-	req := plain(t, s, "POST", "/1.0/auth/credential", body)
-	req.Header.Set("X-Ovh-Application", s.Credentials().ApplicationKey)
-	resp, text := send(t, req)
-	got := decode[struct{ ConsumerKey, ValidationURL, State string }](t, text)
-	if resp.StatusCode != 200 || len(got.ConsumerKey) != 32 || got.State != "pendingValidation" {
-		t.Fatalf("%s %s, want 200 and a pending key", resp.Status, text)
-	}
-	c = s.Credentials()
-	c.ConsumerKey = got.ConsumerKey
-	return c, got.ValidationURL
-}

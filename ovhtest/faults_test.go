@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -103,13 +102,6 @@ func TestInject(t *testing.T) {
 	if got := asked.Load(); got != 3 {
 		t.Errorf("asked %d times, want three times", got)
 	}
-}
-
-// isCut reports whether err is what a client sees of a connection that was reset.
-func isCut(err error) bool {
-	return slices.ContainsFunc([]error{syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF}, func(cut error) bool {
-		return errors.Is(err, cut)
-	})
 }
 
 func TestCut(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"example.com/ovhauth/consumerkey"
-	"example.com/ovhauth/ovhtest"
 )
 
 // A credential is what the API shows of a consumer key.
@@ -214,19 +213,6 @@ func TestUnknownConsumerKey(t *testing.T) {
 			f("x")
 		}()
 	}
-}
-
-const granted = "grant_type=client_credentials&scope=all"
-
-// askToken asks the token endpoint; user and password are Basic authentication if there is a user.
-func askToken(t *testing.T, s *ovhtest.Server, user, password, form string) (*http.Response, string) {
-	t.Helper()
-	req := plain(t, s, "POST", "/auth/oauth2/token", form)
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	if user != "" {
-		req.SetBasicAuth(user, password)
-	}
-	return send(t, req)
 }
 
 func TestTokenEndpoint(t *testing.T) {

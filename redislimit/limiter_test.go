@@ -160,7 +160,7 @@ func TestRedisHangs(t *testing.T) {
 	var asked atomic.Int64
 	slow := redis.NewClient(&redis.Options{Network: "unix", Addr: s.addr, ReadTimeout: time.Minute}) // and heeds no deadline
 	defer slow.Close()
-	slow.AddHook(count(&asked))
+	slow.AddHook(counting(&asked))
 	l := &redislimit.Limiter{Redis: slow, Key: "k", Requests: 1000, Per: time.Second, Burst: 1000, Timeout: time.Second}
 	if err := l.Wait(t.Context()); err != nil {
 		t.Fatal(err)

@@ -193,14 +193,14 @@ func (q *queue) booked(fresh []*waiter, booked []int64, l Limiter) {
 		if k >= 0 {
 			q.tickets = append(q.tickets, k)
 		} else {
-			q.reject(fresh[i], time.Duration(-k-1)*time.Microsecond, l)
+			q.turnAway(fresh[i], time.Duration(-k-1)*time.Microsecond, l)
 		}
 	}
 	slices.Sort(q.tickets)
 	q.trim()
 }
 
-func (q *queue) reject(w *waiter, wait time.Duration, l Limiter) {
+func (q *queue) turnAway(w *waiter, wait time.Duration, l Limiter) {
 	if i := slices.Index(q.waiting, w); i >= 0 {
 		q.waiting = slices.Delete(q.waiting, i, i+1)
 		w.done <- &tooLate{l.Key, wait}
@@ -229,7 +229,7 @@ func (q *queue) learn(s schedule, l Limiter) {
 		q.tickets = slices.DeleteFunc(q.tickets, func(k int64) bool { return k < s.from })
 		for i, w := range slices.Backward(q.waiting[:len(q.tickets)]) {
 			if at := s.turn(q.tickets[i]); !w.deadline.IsZero() && at.Add(q.margin()).After(w.deadline) && at.After(q.asked) {
-				q.reject(w, time.Until(at), l)
+				q.turnAway(w, time.Until(at), l)
 			}
 		}
 		q.trim()

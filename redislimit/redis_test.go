@@ -12,11 +12,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"example.com/ovhauth"
+	"example.com/ovhauth/redislimit"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -168,7 +171,7 @@ func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 	}
 }
 
-func count(n *atomic.Int64) hook    { return func(context.Context) { n.Add(1) } }
+func counting(n *atomic.Int64) hook { return func(context.Context) { n.Add(1) } }
 func farther(by time.Duration) hook { return func(context.Context) { time.Sleep(by) } }
 func must[T any](t *testing.T) func(T, error) T {
 	return func(v T, err error) T {
@@ -190,4 +193,66 @@ func eventually(t *testing.T, f func() error) {
 		}
 	}
 	t.Fatal(err)
+}
+
+// source is a provider that counts what it gives: token-1, token-2, …
+type source struct {
+	mu      sync.Mutex
+	given   int
+	err     error
+	life    time.Duration // 0: it does not say
+	before  func(ctx context.Context)
+	dropped []string
+}
+
+func (s *source) Retrieve(ctx context.Context) (ovhauth.Credentials, error) {
+	s.mu.Lock()
+	before := s.before
+	s.mu.Unlock()
+	if before != nil {
+		before(ctx)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return ovhauth.Credentials{}, s.err
+	}
+	s.given++
+	c := ovhauth.Credentials{AccessToken: fmt.Sprint("hunter2-", s.given)}
+	if s.life > 0 {
+		c.Expires = time.Now().Add(s.life)
+	}
+	return c, nil
+}
+
+// change does something to it between two calls.
+func (s *source) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *source) count() (n int) {
+	s.change(func() { n = s.given })
+	return n
+}
+
+func (s *source) Invalidate(c ovhauth.Credentials) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.AccessToken != "" {
+		s.dropped = append(s.dropped, c.AccessToken)
+	}
+}
+
+func machine(rdb redis.UniversalClient, s *source) *redislimit.TokenCache {
+	return &redislimit.TokenCache{Redis: rdb, Name: "prod", Secret: "hunter2-secret", Provider: s}
+}
+
+func retrieve(t *testing.T, c *redislimit.TokenCache, want string) {
+	t.Helper()
+	got, err := c.Retrieve(t.Context())
+	if err != nil || got.AccessToken != want || got.Expires.IsZero() {
+		t.Fatalf("%q, %v; want %q, and when it expires", got.AccessToken, err, want)
+	}
 }

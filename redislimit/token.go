@@ -38,7 +38,7 @@ import (
 // the fleet from getting one; no more.
 //
 // A TokenCache is safe for concurrent use; its fields must not change after the first Retrieve. A copy has no token at first.
-// Printed, logged or marshalled, by value or pointer, it shows its Name alone.
+// Printed, logged or marshaled, by value or pointer, it shows its Name alone.
 type TokenCache struct {
 	Redis redis.UniversalClient // required
 
@@ -100,7 +100,7 @@ type token struct {
 }
 
 func newToken(value, sealed string, left time.Duration) *token {
-	now := time.Now().Round(0) // by the wall clock: the monotonic one stands still while a machine is suspended
+	now := time.Now().Round(0) // by the wall clock: the monotonic one stands still while a machine is suspended, which no test shows
 	early := time.Duration((0.1 + 0.15*rand.Float64()) * float64(left))
 	return &token{value, sealed, now.Add(left - early), now.Add(left)}
 }

@@ -27,68 +27,6 @@ import (
 	"example.com/ovhauth/redislimit"
 )
 
-// source is a provider that counts what it gives: token-1, token-2, …
-type source struct {
-	mu      sync.Mutex
-	given   int
-	err     error
-	life    time.Duration // 0: it does not say
-	before  func(ctx context.Context)
-	dropped []string
-}
-
-func (s *source) Retrieve(ctx context.Context) (ovhauth.Credentials, error) {
-	s.mu.Lock()
-	before := s.before
-	s.mu.Unlock()
-	if before != nil {
-		before(ctx)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil {
-		return ovhauth.Credentials{}, s.err
-	}
-	s.given++
-	c := ovhauth.Credentials{AccessToken: fmt.Sprint("hunter2-", s.given)}
-	if s.life > 0 {
-		c.Expires = time.Now().Add(s.life)
-	}
-	return c, nil
-}
-
-// change does something to it between two calls.
-func (s *source) change(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f()
-}
-
-func (s *source) count() (n int) {
-	s.change(func() { n = s.given })
-	return n
-}
-
-func (s *source) Invalidate(c ovhauth.Credentials) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c.AccessToken != "" {
-		s.dropped = append(s.dropped, c.AccessToken)
-	}
-}
-
-func machine(rdb redis.UniversalClient, s *source) *redislimit.TokenCache {
-	return &redislimit.TokenCache{Redis: rdb, Name: "prod", Secret: "hunter2-secret", Provider: s}
-}
-
-func retrieve(t *testing.T, c *redislimit.TokenCache, want string) {
-	t.Helper()
-	got, err := c.Retrieve(t.Context())
-	if err != nil || got.AccessToken != want || got.Expires.IsZero() {
-		t.Fatalf("%q, %v; want %q, and when it expires", got.AccessToken, err, want)
-	}
-}
-
 // A hundred requests of ten machines at once make for one token.
 func TestMachinesShareAToken(t *testing.T) {
 	rdb, provider := startRedis(t).client(), &source{}
@@ -98,7 +36,7 @@ func TestMachinesShareAToken(t *testing.T) {
 		for range 10 {
 			wg.Go(func() {
 				if got, err := c.Retrieve(t.Context()); got.AccessToken != "hunter2-1" || err != nil {
-					t.Errorf("%q, %v", got.AccessToken, err)
+					t.Errorf("got %q, %v; want hunter2-1", got.AccessToken, err)
 				}
 			})
 		}
@@ -124,11 +62,11 @@ func TestNothingInRedisCanBeUsed(t *testing.T) {
 	retrieve(t, machine(rdb, &source{}), "hunter2-1")
 	keys, err := rdb.Keys(t.Context(), "*").Result()
 	if err != nil || len(keys) != 1 || !strings.HasPrefix(keys[0], "ovhauth:token:prod:") || strings.Contains(keys[0], "hunter2") {
-		t.Fatalf("%q, %v", keys, err)
+		t.Fatalf("the keys in Redis are %q, %v; want one for prod, without a secret", keys, err)
 	}
 	value, err := rdb.Get(t.Context(), keys[0]).Result()
 	if err != nil || value == "" || strings.Contains(value, "hunter2") {
-		t.Errorf("%q, %v", value, err)
+		t.Errorf("the value in Redis is %q, %v; want one without a secret", value, err)
 	}
 	if left, err := rdb.PTTL(t.Context(), keys[0]).Result(); err != nil || left > 55*time.Minute || left < 50*time.Minute {
 		t.Errorf("kept for %s, %v", left, err)
@@ -607,7 +545,7 @@ func TestTokenCacheShowsNothing(t *testing.T) {
 	shown = append(shown, string(b), fmt.Sprint(err), real.String())
 	for _, s := range shown {
 		if strings.Contains(strings.ToLower(s), "hunter2") || strings.Contains(strings.ToLower(s), fmt.Sprintf("%x", "hunter2")) {
-			t.Error(s)
+			t.Errorf("shows a secret: %s", s)
 		}
 	}
 	if got, want := fmt.Sprintf("%+v", *real), `redislimit.TokenCache{Name:"prod"}`; got != want {
@@ -650,7 +588,7 @@ func TestFleetOutlivesItsToken(t *testing.T) {
 			}
 			resp.Body.Close()
 			if resp.StatusCode != http.StatusOK {
-				t.Error(resp.Status)
+				t.Errorf("got %s, want 200", resp.Status)
 			}
 		}
 		if n := tokensAsked(api); n != round+1 {

@@ -37,7 +37,7 @@ func ratio(r, ideal Result) float64 { return r.Busy.Seconds() / ideal.Busy.Secon
 
 func overTime(s Scenario, r, ideal Result) (float64, string) {
 	s = s.fill()
-	if !s.limited() || s.Hopeless || s.Deadline > 0 || s.share() < 3/minute.Seconds()-1e-9 {
+	if !s.hasQuota() || s.Hopeless || s.Deadline > 0 || s.share() < 3/minute.Seconds()-1e-9 {
 		return 0, ""
 	}
 	window, factor := max(s.Quota.Per, s.RouteQuota.Per), 1.10
@@ -50,7 +50,7 @@ func overTime(s Scenario, r, ideal Result) (float64, string) {
 
 func overLate(s Scenario, r, _ Result) (float64, string) {
 	s = s.fill()
-	if !s.limited() || s.Hopeless || s.Deadline > 0 {
+	if !s.hasQuota() || s.Hopeless || s.Deadline > 0 {
 		return 0, ""
 	}
 	bound := 0.05

@@ -78,8 +78,8 @@ type Result struct {
 
 func (r Result) late() float64 { return float64(r.Late) / float64(max(1, r.OK)) }
 
-// limited reports whether there is a quota.
-func (s Scenario) limited() bool { return s.Quota.Kind != "" || s.RouteQuota.Kind != "" }
+// hasQuota reports whether there is a quota.
+func (s Scenario) hasQuota() bool { return s.Quota.Kind != "" || s.RouteQuota.Kind != "" }
 
 // share is what one process may send per second: its part of the quota. Without one it is infinite.
 func (s Scenario) share() float64 {

@@ -1,12 +1,17 @@
 package ovhauth_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"crypto/sha1"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -236,4 +241,164 @@ func listen(t *testing.T, serve func(net.Conn)) (addr string) {
 		}
 	}()
 	return l.Addr().String()
+}
+
+// baseFunc is a Base made of a function. Like any good one it closes the request's body.
+type baseFunc func(*http.Request) (*http.Response, error)
+
+func (f baseFunc) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		defer req.Body.Close()
+	}
+	return f(req)
+}
+
+// response makes one; headers are pairs of name and value.
+func response(status int, body string, headers ...string) *http.Response {
+	resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
+	for i := 0; i < len(headers); i += 2 {
+		resp.Header.Set(headers[i], headers[i+1])
+	}
+	return resp
+}
+
+// recorder responds 200 and keeps what it was sent.
+type recorder struct {
+	requests []*http.Request
+	bodies   []string
+}
+
+func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
+	var body []byte
+	if req.Body != nil {
+		body, _ = io.ReadAll(req.Body)
+		req.Body.Close()
+	}
+	r.requests, r.bodies = append(r.requests, req), append(r.bodies, string(body))
+	return response(200, "ok"), nil
+}
+
+func (r *recorder) last() *http.Request { return r.requests[len(r.requests)-1] }
+
+func newRequest(t testing.TB, method, url string, body io.Reader) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
+
+// authentication lists the authentication headers of h by their canonical names.
+func authentication(h http.Header) (names []string) {
+	for name := range h {
+		switch name = http.CanonicalHeaderKey(name); name {
+		case "X-Ovh-Application", "X-Ovh-Consumer", "X-Ovh-Timestamp", "X-Ovh-Signature", "Authorization":
+			names = append(names, strings.TrimPrefix(name, "X-Ovh-"))
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// trackedBody counts how often it is closed.
+type trackedBody struct {
+	io.Reader
+	closed int
+}
+
+func (b *trackedBody) Close() error { b.closed++; return nil }
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func rejected(status int, body string, headers ...string) *http.Response {
+	resp := response(status, body, headers...)
+	resp.Request, _ = http.NewRequest("DELETE", "https://eu.api.ovh.com/1.0/me?secret=hunter2", nil)
+	return resp
+}
+
+// timestamp is the time that req was signed at.
+func timestamp(req *http.Request) time.Time {
+	seconds, _ := strconv.ParseInt(req.Header.Get("X-Ovh-Timestamp"), 10, 64)
+	return time.Unix(seconds, 0)
+}
+
+// bodyRequest makes a request whose bodies are counted.
+func bodyRequest(t *testing.T, method string, sent *text) *http.Request {
+	req := newRequest(t, method, "https://api/x", sent.open())
+	req.ContentLength = int64(len(sent.s))
+	req.GetBody = func() (io.ReadCloser, error) { return sent.open(), nil }
+	return req
+}
+
+// wire is a server that responds 200 to every request and tells what it read, down to the bytes of the request line. Its base
+// leads to it whatever the host, also for https, without TLS.
+type wire struct {
+	base    *http.Transport
+	arrived chan arrival
+}
+
+type arrival struct {
+	line   string // "GET /1.0/me HTTP/1.1"
+	host   string
+	header http.Header
+	body   string
+}
+
+func (a arrival) method() string { return a.line[:strings.IndexByte(a.line, ' ')] }
+
+func (a arrival) url() string {
+	target := a.line[strings.IndexByte(a.line, ' ')+1 : strings.LastIndexByte(a.line, ' ')]
+	return "https://" + a.host + target
+}
+
+// signature recomputes the signature from what arrived.
+func (a arrival) signature(keys ovhauth.Credentials) string {
+	return fmt.Sprintf("$1$%x", sha1.Sum([]byte(strings.Join([]string{keys.ApplicationSecret, keys.ConsumerKey,
+		a.method(), a.url(), a.body, a.header.Get("X-Ovh-Timestamp")}, "+"))))
+}
+
+func newWire(t testing.TB) *wire {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, listener.Addr().String())
+	}
+	w := &wire{base: &http.Transport{DialContext: dial, DialTLSContext: dial}, arrived: make(chan arrival, 1)}
+	t.Cleanup(w.base.CloseIdleConnections)
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go w.serve(conn)
+		}
+	}()
+	return w
+}
+
+func (w *wire) serve(conn net.Conn) {
+	defer conn.Close()
+	var raw bytes.Buffer
+	in := bufio.NewReader(io.TeeReader(conn, &raw))
+	for {
+		req, err := http.ReadRequest(in)
+		if err != nil {
+			return // for the sender, an EOF
+		}
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return
+		}
+		line, _, _ := bytes.Cut(raw.Bytes(), []byte("\r\n"))
+		w.arrived <- arrival{line: string(line), host: req.Host, header: req.Header, body: string(body)}
+		raw.Reset()
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	}
 }
