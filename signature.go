@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"hash"
 	"io"
-	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -76,9 +75,6 @@ func appendHead(b []byte, c *Credentials, method string, url ...string) []byte {
 
 // writeBody hashes the body that is to be sent. One that cannot be looked at without reading it is opened another time.
 func (s *signer) writeBody(sent io.Reader, body replay) error {
-	if body.again == nil || sent == http.NoBody {
-		return nil
-	}
 	if inMemory, err := writeInMemory(s, sent); inMemory {
 		return err
 	}

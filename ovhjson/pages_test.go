@@ -87,16 +87,19 @@ func sized(elements, size string, asked *[]string) http.RoundTripper {
 }
 
 func TestNumberedPages(t *testing.T) {
-	for _, test := range []struct{ name, elements, size, asked, want, fails string }{
-		{"empty", "0", "2", "", "1", ""},
-		{"part of a page", "1", "2", "", "1", ""},
-		{"full pages", "4", "2", "", "1 2", ""},
-		{"full pages and a part", "5", "2", "", "1 2 3", ""},
-		{"the size that was asked for", "5", "", "3", "1 2", ""},
-		{"the API's own size", "5", "2", "5000", "1 2 3", ""},
-		{"a list that knows no pages", "", "", "3", "1", ""},
-		{"no size", "5", "", "", "1", "X-Pagination-Size"},
-		{"size 0", "5", "0", "", "1", "X-Pagination-Size"},
+	for _, test := range []struct{ name, elements, size, asked, from, want, fails string }{
+		{"empty", "0", "2", "", "", "1", ""},
+		{"part of a page", "1", "2", "", "", "1", ""},
+		{"full pages", "4", "2", "", "", "1 2", ""},
+		{"full pages and a part", "5", "2", "", "", "1 2 3", ""},
+		{"the size that was asked for", "5", "", "3", "", "1 2", ""},
+		{"the API's own size", "5", "2", "5000", "", "1 2 3", ""},
+		{"a list that knows no pages", "", "", "3", "", "1", ""},
+		{"no size", "5", "", "", "", "1", "X-Pagination-Size"},
+		{"from page 3", "7", "2", "", "3", "3 4", ""},
+		{"from page 0", "5", "2", "", "0", "0", "X-Pagination-Number"},
+		{"from no number", "5", "2", "", "x", "x", "X-Pagination-Number"},
+		{"size 0", "5", "0", "", "", "1", "X-Pagination-Size"},
 	} {
 		var asked []string
 		client := &http.Client{Transport: sized(test.elements, test.size, &asked)}
@@ -104,6 +107,9 @@ func TestNumberedPages(t *testing.T) {
 		req.Header.Set("X-Pagination-Mode", "CachedObjectList-Pages")
 		if test.asked != "" {
 			req.Header.Set("X-Pagination-Size", test.asked)
+		}
+		if test.from != "" {
+			req.Header.Set("X-Pagination-Number", test.from)
 		}
 		failed := ""
 		for _, err := range ovhjson.Pages(client, req) {
@@ -362,6 +368,17 @@ func TestElementsStream(t *testing.T) {
 		if n == 1 {
 			close(got)
 		}
+	}
+}
+
+// http.NoBody is no body: it needs no GetBody.
+func TestPagesWithoutBody(t *testing.T) {
+	var asked []string
+	client := &http.Client{Transport: sized("", "", &asked)}
+	req := newRequest(t, "GET", "https://eu.api.ovh.com/v1/numbers", nil)
+	req.Body = http.NoBody
+	if n, errs := last(ovhjson.Pages(client, req)); n != 1 || errs != nil {
+		t.Errorf("%d pages, then %v; want one", n, errs)
 	}
 }
 
