@@ -23,6 +23,8 @@ var unreadable = map[string]struct {
 	"pipe":      {func(t *testing.T, path string) { must(t, syscall.Mkfifo(path, 0o600)) }, "not a regular file"},
 	"device":    {func(t *testing.T, path string) { must(t, os.Symlink("/dev/zero", path)) }, "not a regular file"},
 	"large":     {func(t *testing.T, path string) { write(t, path, strings.Repeat("#\n", maxConf/2)+"#") }, "larger than 1 MiB"},
+	"keys":      {func(t *testing.T, path string) { write(t, path, strings.Repeat("\f\n\va=b\n", maxLines+1)) }, "more than 10000 lines"},
+	"sections":  {func(t *testing.T, path string) { write(t, path, strings.Repeat(" [a]\n#\n", maxLines+1)) }, "more than 10000 lines"},
 	"forbidden": {func(t *testing.T, path string) {
 		if os.Getuid() == 0 {
 			t.Skip("root can read everything")
@@ -71,9 +73,14 @@ func TestUnreadableFiles(t *testing.T) {
 
 func TestLargestFile(t *testing.T) {
 	f := isolate(t)
-	write(t, f.home, keysEU+strings.Repeat("#\n", (maxConf-len(keysEU))/2))
-	if c, err := FileCredentials(EU, f.home).Retrieve(t.Context()); err != nil || c != credentialsEU {
-		t.Errorf("a file of almost 1 MiB: %v, %v; want its keys", c, err)
+	for name, more := range map[string]string{
+		"a file of almost 1 MiB": strings.Repeat("#\n", (maxConf-len(keysEU))/2),
+		"a file of 10,000 lines": strings.Repeat("[a]\n\n;\n", maxLines-strings.Count(keysEU, "\n")),
+	} {
+		write(t, f.home, keysEU+more)
+		if c, err := FileCredentials(EU, f.home).Retrieve(t.Context()); err != nil || c != credentialsEU {
+			t.Errorf("%s: %v, %v; want its keys", name, c, err)
+		}
 	}
 }
 

@@ -28,26 +28,40 @@ func (b *byHost) RoundTrip(req *http.Request) (*http.Response, error) {
 
 var otherKeys = ovhauth.Credentials{ApplicationKey: "otherApplication", ApplicationSecret: "otherSecret", ConsumerKey: "otherConsumer"}
 
+func nothingAbove(rt http.RoundTripper) http.RoundTripper { return rt }
+
+func retryAbove(rt http.RoundTripper) http.RoundTripper { return &ovhauth.RetryTransport{Base: rt} }
+
+// copyAbove hides which request was sent.
+func copyAbove(rt http.RoundTripper) http.RoundTripper {
+	return baseFunc(func(req *http.Request) (*http.Response, error) {
+		resp, err := rt.RoundTrip(req.Clone(req.Context()))
+		if resp != nil {
+			resp.Request = req
+		}
+		return resp, err
+	})
+}
+
 // A redirect from the API of one Transport to that of another is followed unsigned: the host of one does not decide what is done
 // at the other.
 func TestRedirectBetweenStackedTransports(t *testing.T) {
 	for _, test := range []struct {
 		name, method, url string
-		retry             bool
+		above             func(http.RoundTripper) http.RoundTripper
 	}{
-		{"relative", "DELETE", "/me", false},
-		{"relative, a RetryTransport above", "DELETE", "/me", true},
-		{"relative, a RetryTransport above that sends a copy", "POST", "/me", true},
-		{"absolute", "DELETE", "https://eu.api.ovh.com/1.0/me", false},
+		{"relative", "DELETE", "/me", nothingAbove},
+		{"relative, a RetryTransport above", "DELETE", "/me", retryAbove},
+		{"relative, a RetryTransport above that sends a copy", "POST", "/me", retryAbove},
+		{"relative, another's RoundTripper above that sends a copy", "DELETE", "/me", copyAbove},
+		{"absolute", "DELETE", "https://eu.api.ovh.com/1.0/me", nothingAbove},
+		{"absolute, another's RoundTripper above that sends a copy", "DELETE", "https://eu.api.ovh.com/1.0/me", copyAbove},
 	} {
 		base := &byHost{responses: map[string]*http.Response{
 			"eu.api.ovh.com": response(307, "", "Location", "https://ca.api.ovh.com/1.0/me/api/credential/1"),
 		}}
 		ca := &ovhauth.Transport{Endpoint: ovhauth.CA, Credentials: otherKeys, Base: base}
-		var stack http.RoundTripper = &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: ca}
-		if test.retry {
-			stack = &ovhauth.RetryTransport{Base: stack}
-		}
+		stack := test.above(&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: ca})
 		resp, err := (&http.Client{Transport: stack}).Do(newRequest(t, test.method, test.url, strings.NewReader("x")))
 		if err != nil || len(base.arrived) != 2 {
 			t.Fatalf("%s: %v, %v, %d requests; want the redirect followed", test.name, resp, err, len(base.arrived))
@@ -88,15 +102,16 @@ func TestRedirectOfARelativeRequestToAStranger(t *testing.T) {
 		}}
 		client := &http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}}
 		req := newRequest(t, "GET", "/me?secret=query", nil)
-		req.Header.Set("Authorization", "Basic hunter2")
-		req.Header.Set("Cookie", "session=hunter2")
+		for _, name := range []string{"Authorization", "Cookie", "Cookie2", "Proxy-Authorization", "Www-Authenticate", "Proxy-Authenticate"} {
+			req.Header.Set(name, "hunter2")
+		}
 		req.Header.Set("X-Other", "kept")
 		if resp, err := client.Do(req); err != nil || len(base.arrived) != 3 {
 			t.Fatalf("%s: %v, %v, %d requests; want both redirects followed", host, resp, err, len(base.arrived))
 		}
 		for _, r := range base.arrived[1:] {
 			if text := fmt.Sprint(r.Header); strings.Contains(text, "hunter2") || strings.Contains(text, "secret=query") || authentication(r.Header) != nil {
-				t.Errorf("%s got %s; want no Authorization, Cookie, Referer or key", r.URL, text)
+				t.Errorf("%s got %s; want no Referer, no key, and nothing that net/http keeps from strangers", r.URL, text)
 			}
 			if r.Header.Get("X-Other") != "kept" {
 				t.Errorf("%s got %v; want the caller's other headers", r.URL, r.Header)
@@ -126,6 +141,22 @@ func TestTransportBelowItself(t *testing.T) {
 				t.Errorf("%s, %s: the body was not closed", name, url)
 			}
 			http.DefaultClient.CloseIdleConnections()
+		}
+	}
+	// What leads back over another one.
+	for _, url := range []string{"/me", "https://eu.api.ovh.com/1.0/me", "https://ca.api.ovh.com/1.0/me", "https://elsewhere.example/"} {
+		for _, below := range []ovhauth.Endpoint{ovhauth.EU, ovhauth.CA} {
+			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &ovhauth.Transport{Endpoint: below, Credentials: otherKeys}}
+			rounds := 0
+			http.DefaultTransport = baseFunc(func(req *http.Request) (*http.Response, error) {
+				if rounds++; rounds > 2 {
+					return response(508, ""), nil
+				}
+				return transport.RoundTrip(req)
+			})
+			if _, err := http.DefaultTransport.RoundTrip(newRequest(t, "GET", url, nil)); err == nil || !strings.Contains(err.Error(), "leads back to it") {
+				t.Errorf("EU over %s, %s: %v; want an error", below, url, err)
+			}
 		}
 	}
 	// The line that it shows works.

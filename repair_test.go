@@ -379,7 +379,8 @@ func TestRepairKeepsABrokenResponse(t *testing.T) {
 	}
 }
 
-// The context ends while the time is asked for: the caller leaves at once, and takes the question along if it was the last.
+// The context ends while the time is asked for: the caller leaves at once, and takes the question along if it was the last. The error
+// says what the response was about.
 func TestRepairCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := make(chan struct{})
@@ -396,11 +397,59 @@ func TestRepairCanceled(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		resp, err := transport.RoundTrip(newRequest(t, "POST", "/me", nil).WithContext(ctx))
-		if resp != nil || err != context.DeadlineExceeded || api.responses[0].closed != 1 {
-			t.Errorf("got %v, %v; response closed %d times", resp, err, api.responses[0].closed)
+		if resp != nil || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ovhauth.ErrQueryTimeOut) || api.responses[0].closed != 1 {
+			t.Errorf("got %v, %v, response closed %d times; want an error that matches the context's and ErrQueryTimeOut", resp, err, api.responses[0].closed)
 		}
 		<-gone
 	})
+}
+
+// The same while a token is asked for, and while the response is waited for.
+func TestRejectionWhoseContextEnds(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		status int
+		text   string
+		want   string
+	}{
+		{"in the provider", 401, `{"message":"You must login first"}`,
+			"ovhauth: context deadline exceeded while looking into the response: POST /me: 401 Unauthorized: You must login first"},
+		{"in the response", 401, "", "ovhauth: context deadline exceeded while looking into the response: POST /me: 401 Unauthorized"},
+		{"with a response that is not looked into", 404, "", "context deadline exceeded"},
+	} {
+		inBubble(t, test.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+			defer cancel()
+			r, w := io.Pipe()
+			body := &hangingBody{&trackedBody{Reader: r}, r}
+			if test.text != "" {
+				go func() { io.WriteString(w, test.text); w.Close() }()
+			}
+			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: &hangingProvider{}, Base: baseFunc(func(*http.Request) (*http.Response, error) {
+				if test.status == 404 {
+					<-ctx.Done() // as the response arrives
+				}
+				return &http.Response{StatusCode: test.status, Body: body}, nil
+			})}
+			resp, err := transport.RoundTrip(newRequest(t, "POST", "/me", nil).WithContext(ctx))
+			if resp != nil || !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), test.want) || body.closed != 1 {
+				t.Errorf("got %v, %v, response closed %d times; want %q and once", resp, err, body.closed, test.want)
+			}
+		})
+	}
+}
+
+// hangingProvider gives a token, and another one never.
+type hangingProvider struct{ rejected bool }
+
+func (p *hangingProvider) Invalidate(ovhauth.Credentials) { p.rejected = true }
+
+func (p *hangingProvider) Retrieve(ctx context.Context) (ovhauth.Credentials, error) {
+	if p.rejected {
+		<-ctx.Done()
+		return ovhauth.Credentials{}, ctx.Err()
+	}
+	return ovhauth.Credentials{AccessToken: "t"}, nil
 }
 
 // A body that stalls delays its response by a second, and no status is lost to it.

@@ -594,9 +594,13 @@ func failsTheSameWay(err error) bool {
 }
 
 // untypedFailure matches the errors of net/http that have no type. A proxy's rejection of CONNECT is its reason phrase alone.
-var untypedFailure = regexp.MustCompile(`unsupported protocol scheme|no Host in request URL|invalid (?:header field|method|trailer)|` +
-	`certificate is not trusted|stopped after \d+ redirects|malformed (?:HTTP|MIME)|response headers exceeded|Content-?Length|` +
-	`content length|transfer encoding|header list larger|connection error: (?:PROTOCOL|COMPRESSION)_ERROR|^(?i:.*proxy.*authentication.*required|forbidden)$`)
+var untypedFailure = regexp.MustCompile(`unsupported protocol scheme|no Host in request URL|nil Request\.Header|control character in Request\.URL|` +
+	`invalid (?:header field|method|trailer|Host header|port|proxy address)|cgihttpproxy|` +
+	`certificate is not trusted|\btls: (?:server|peer|no supported|unsupported|received|unexpected|invalid|malformed)|stopped after \d+ redirects|` +
+	`malformed (?:HTTP|MIME|response)|response headers exceeded|Content-?Length|content length|transfer encoding|header list larger|` +
+	`frame too large|HTTP_1_1_REQUIRED|connection error: (?:PROTOCOL|COMPRESSION|FRAME_SIZE)_ERROR|` +
+	`no acceptable authentication|authentication failed|not allowed by ruleset|unexpected protocol version|` + // of a SOCKS proxy
+	`^(?i:.*proxy.*authentication.*required|bad request|unauthorized|payment required|forbidden|not found|method not allowed|not implemented)$`)
 
 // connWatch sees whether one attempt got a connection, and whether a Transport below could not read the body that it is to sign.
 // Its hooks may run late: each attempt has a new one.

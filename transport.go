@@ -30,7 +30,8 @@ import (
 //
 // The zero value is ready. A Transport is safe for concurrent use; its fields must not change after the first request. Errors of
 // its own match [ErrMissingCredentials], [ErrBodyTooLarge], [ErrPlainHTTP] or [ErrFIPS] where one of these is the cause; nothing
-// has been sent then. Errors of Base, of the body's reader and of the context are returned as they are.
+// has been sent then. Errors of Base, of the body's reader and of the context are returned as they are. If the context ends while
+// the Transport finds out what a rejection is about, the error matches the context's and an [*APIError].
 type Transport struct {
 	// Endpoint is the API to sign for: one of the constants, a name that [ParseEndpoint] knows, or a URL. "" means
 	// OVH_ENDPOINT, then ovh.conf (see [DefaultCredentials]; or the files of [FileCredentials]), then EU.
@@ -153,9 +154,13 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		replacement, again := c.repair(a, resp)
-		if done := c.ctx.Err(); done != nil { // meanwhile
+		if err := c.ctx.Err(); err != nil { // meanwhile
+			if looked, ok := resp.Body.(*peekedBody); ok {
+				head, _ := looked.known()
+				err = permanentErrorf("%w while looking into the response: %w", err, newAPIError(resp, head))
+			}
 			closeBody(resp.Body)
-			return nil, done
+			return nil, err
 		}
 		if !again {
 			return resp, nil
@@ -213,7 +218,7 @@ func (t *Transport) route(req *http.Request) (c call, err error) {
 		return c, permanentErrorf("URL //%s%s: two slashes at the start make %s a host; write one", u.Host, u.EscapedPath(), u.Host)
 	case strings.EqualFold(u.Scheme, "http") && s.scheme != "http" && s.hasName(u) && !isLoopback(u.Hostname()):
 		return c, permanentErrorf("http://%s: %w", u.Host, ErrPlainHTTP)
-	case isInside(ctx, t):
+	case ctx.Value(inside{t}) != nil:
 		return c, permanentErrorf("the Base of this Transport leads back to it, as http.DefaultTransport = &ovhauth.Transport{} does; " +
 			"write http.DefaultTransport = &ovhauth.Transport{Base: http.DefaultTransport}")
 	default:
@@ -238,7 +243,11 @@ func (c *call) strayed() bool {
 		if n := noteOf(resp); n != nil && n.url != nil {
 			u = n.url // what was really asked for, by a Transport above
 		}
-		if u != nil && u.Host != "" && !c.owns(u) {
+		switch {
+		case u == nil:
+		case u.Host != "" && !c.owns(u):
+			return true
+		case u.Host == "" && c.req.Context().Value(passing{}) != nil: // relative to the endpoint of a Transport above, whose note is lost
 			return true
 		}
 	}
@@ -310,7 +319,7 @@ func keyOfGuest(h http.Header) string {
 // pass sends the request on without authentication, but for the signature of a Transport above for this very origin.
 func (c *call) pass() (*http.Response, error) {
 	ctx := c.req.Context()
-	out := c.req.WithContext(context.WithValue(ctx, passing{}, c.transport)) // not Clone, as in authorize
+	out := c.req.WithContext(context.WithValue(context.WithValue(ctx, inside{c.transport}, true), passing{}, true)) // not Clone, as in authorize
 	out.URL, out.Header = c.url, c.req.Header
 	if above, ok := ctx.Value(signing{}).(*outgoing); !ok || !above.sender.owns(c.url) {
 		out.Header = without(c.req.Header, isSignature)
@@ -352,9 +361,13 @@ func redirectOfRelative(req *http.Request) bool {
 	return false
 }
 
-// isPrivate reports whether a header is for the endpoint alone.
+// isPrivate reports whether a header is for the endpoint alone: Referer, and what http.Client itself takes to its own host only.
 func isPrivate(name string) bool {
-	return strings.EqualFold(name, "Authorization") || strings.EqualFold(name, "Cookie") || strings.EqualFold(name, "Referer")
+	switch http.CanonicalHeaderKey(name) {
+	case "Referer", "Authorization", "Cookie", "Cookie2", "Proxy-Authorization", "Proxy-Authenticate", "Www-Authenticate":
+		return true
+	}
+	return false
 }
 
 // outgoing is the context of a request that is sent to the endpoint. It tells a Transport below that the request is signed, and for
@@ -373,21 +386,16 @@ type relative struct {
 }
 
 type (
-	signing struct{} // the key of the *outgoing
-	passing struct{} // the key of a *Transport that passes a request of another origin
+	signing struct{}               // the key of the nearest *outgoing
+	passing struct{}               // the key that says that a Transport passes a request of another origin
+	inside  struct{ t *Transport } // the key that says that t has sent the request to its Base
 )
-
-// isInside reports whether ctx is that of a request which t itself has sent to its Base.
-func isInside(ctx context.Context, t *Transport) bool {
-	o, _ := ctx.Value(signing{}).(*outgoing)
-	return o != nil && o.sender.transport == t || ctx.Value(passing{}) == t
-}
 
 // Format keeps fmt from following the caller's context further than it would by itself, to what that one would not show.
 func (o *outgoing) Format(f fmt.State, _ rune) { io.WriteString(f, "ovhauth.outgoing") }
 
 func (o *outgoing) Value(key any) any {
-	if key == (signing{}) {
+	if key == (signing{}) || key == (inside{o.sender.transport}) {
 		return o
 	}
 	value := o.Context.Value(key)
