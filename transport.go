@@ -637,9 +637,12 @@ func (c *call) repair(a attempt, resp *http.Response) (keys Credentials, again b
 		return keys, false
 	}
 	r := rejection{a, resp, newAPIError(resp, body)}
+	if replaceable && (r.aboutKeys() || r.StatusCode == http.StatusUnauthorized && c.need == everything) {
+		if keys, again = c.replaceKeys(r, provider); again {
+			return keys, true
+		}
+	}
 	switch {
-	case replaceable && (bearer || r.aboutKeys()):
-		return c.replaceKeys(r, provider)
 	case correctable && r.Is(ErrQueryTimeOut):
 		return a.keys, c.correctClock(r, clock)
 	case correctable && c.checkClock(r, clock):
@@ -666,6 +669,9 @@ func (c *call) replaceKeys(r rejection, provider invalidator) (keys Credentials,
 	same := keys
 	same.Expires = r.keys.Expires // which does not count
 	if err != nil || same == r.keys {
+		return keys, false
+	}
+	if _, err := keys.usable(c.ctx, c.need, c.credentials); err != nil { // such as those of an emptied file
 		return keys, false
 	}
 	reason := ReasonKeysRejected
