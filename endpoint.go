@@ -187,13 +187,14 @@ func (e *parsedEndpoint) distrust(holder string) error {
 
 // tokenURL is where e's service accounts get their tokens.
 func (e *parsedEndpoint) tokenURL() (string, error) {
+	region := regionsByHost[e.host] // also of another service of the same host
 	switch {
-	case e.region == nil:
+	case region == nil:
 		return e.scheme + "://" + e.host + "/auth/oauth2/token", nil
-	case e.region.tokenURL == "":
+	case region.tokenURL == "":
 		return "", permanentErrorf("%s has no OAuth2 service accounts; use an application key, its secret and a consumer key", e.name())
 	}
-	return e.region.tokenURL, nil
+	return region.tokenURL, nil
 }
 
 func environmentEndpoint() Endpoint {

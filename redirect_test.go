@@ -228,6 +228,8 @@ func TestGuests(t *testing.T) {
 		{"marked, with a timestamp", map[string]string{"X-Ovh-Application": "mine", "X-Ovh-Timestamp": "1"}, shared, shared.ApplicationKey},
 		{"marked, no keys", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{}, "mine"},
 		{"marked, a token", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{AccessToken: "t"}, "mine"},
+		{"marked in another spelling", map[string]string{"x-ovh-application": "mine", "x-ovh-timestamp": "1"}, shared, shared.ApplicationKey},
+		{"marked, no token to be had", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.ServiceAccount(ovhauth.EU, "id", "secret"), "mine"},
 		{"marked, the provider fails", map[string]string{"X-Ovh-Application": "mine"}, failing, "mine"},
 		{"marked, the provider is set up wrongly", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.FileCredentials(ovhauth.EU, "absent.conf"), "error"},
 		{"marked, with an empty consumer key", map[string]string{"X-Ovh-Application": "mine", "X-Ovh-Consumer": ""}, ovhauth.Credentials{}, "mine"},
@@ -258,6 +260,31 @@ func TestGuests(t *testing.T) {
 				t.Errorf("%s, %s: sent with %v; want %s", test.name, path, authentication(got), test.want)
 			}
 		}
+	}
+}
+
+// That a guest must log in says nothing of keys, and nobody looks for others.
+func TestGuestWhoMustLogIn(t *testing.T) {
+	provider, sent := &rotating{next: []ovhauth.Credentials{shared, otherKeys}}, 0
+	req := newRequest(t, "GET", "/me", nil)
+	req.Header.Set("X-Ovh-Application", "mine")
+	resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: provider, Base: baseFunc(func(*http.Request) (*http.Response, error) {
+		sent++
+		return response(401, `{"message":"You must login first"}`), nil
+	})}).RoundTrip(req)
+	if err != nil || resp.StatusCode != 401 || sent != 1 || provider.next[0] != shared {
+		t.Errorf("got %v, %v after %d sendings, keys replaced: %t; want 401 after 1, and none replaced", resp, err, sent, provider.next[0] != shared)
+	}
+}
+
+// What is wrong with the configuration is told a guest, too: it may mislead any key.
+func TestGuestWithABrokenConfiguration(t *testing.T) {
+	base := &recorder{}
+	req := newRequest(t, "GET", "/order/cart", nil)
+	req.Header.Set("X-Ovh-Application", "mine")
+	_, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: ovhauth.FileCredentials(ovhauth.EU, "absent.conf"), Base: base}).RoundTrip(req)
+	if err == nil || !strings.Contains(err.Error(), "absent.conf") || len(base.requests) != 0 {
+		t.Errorf("got %v, %d sent; want an error that names the file, and nothing sent", err, len(base.requests))
 	}
 }
 

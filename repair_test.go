@@ -144,13 +144,17 @@ func TestRepairClock(t *testing.T) {
 		{"not JSON", hour, "POST", undated(400, "<h1>QUERY_TIME_OUT</h1>"), 1, 0, 400, 0},
 		{"empty", hour, "POST", undated(400, ""), 1, 0, 400, 0},
 	} {
-		for _, once := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, once %v", test.name, once), func(t *testing.T) {
+		for i := range 4 {
+			once, told := i&1 != 0, i&2 != 0
+			t.Run(fmt.Sprintf("%s, once %v, provider told %v", test.name, once, told), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var log bytes.Buffer
 					api, clock := &skewed{ahead: test.ahead, reject: test.reject}, &ovhauth.ServerClock{}
 					transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api,
 						Logger: slog.New(slog.NewTextHandler(&log, nil))}
+					if told {
+						transport.Credentials = &rotating{next: []ovhauth.Credentials{shared}} // which has no others
+					}
 					opened := &openings{text: "body"}
 					req := newRequest(t, test.method, "/me", nil)
 					req.Body, _ = opened.open()

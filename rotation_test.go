@@ -91,6 +91,7 @@ var rotations = []struct {
 	{"application", oldKeys, newKeys, `403 {"errorCode":"INVALID_KEY","message":"This application key is invalid"}`},
 	{"consumer key", oldKeys, newCK, `403 {"errorCode":"NOT_CREDENTIAL","message":"This credential does not exist"}`},
 	{"expired consumer key", oldKeys, newCK, `403 {"class":"Client::Forbidden","message":"This credential is not valid"}`},
+	{"consumer key that counts as none", oldKeys, newCK, `401 {"message":"You must login first"}`},
 	{"application secret", oldKeys, newSecret, `400 {"errorCode":"INVALID_SIGNATURE","message":"Invalid signature"}`},
 	{"access token", oldToken, newToken, `401 {"message":"You must login first"}`},
 	{"client secret", oldAccount, newAccount, `401 {"message":"You must login first"}`},
@@ -172,6 +173,7 @@ func TestRotationThatFails(t *testing.T) {
 				api := &rotatingAPI{rejection: rotation.rejection}
 				api.accept(rotation.before)
 				transport := &Transport{Endpoint: EU, Base: api}
+				transport.OnEvent = func(_ context.Context, e Event) { t.Errorf("event %+v, want none", e) }
 				post(t, transport)
 
 				spoil(t, f.home)
@@ -195,7 +197,7 @@ func TestRotationThatFails(t *testing.T) {
 				}
 
 				write(t, f.home, section("ovh-eu", rotation.after))
-				api.sent, api.executed = 0, nil
+				api.sent, api.executed, transport.OnEvent = 0, nil, nil
 				if status := post(t, transport); status != 200 || len(api.executed) != 1 || api.sent > 2 {
 					t.Errorf("repaired: status %d after %d sendings, executed %q; want 200, executed once", status, api.sent, api.executed)
 				}

@@ -93,15 +93,24 @@ func newServiceAccount(of, clientID, clientSecret string, address func(context.C
 		if err != nil {
 			return nil, err
 		}
-		return requestToken(ctx, &clientcredentials.Config{
+		t, err := requestToken(ctx, &clientcredentials.Config{
 			ClientID:     id,
 			ClientSecret: secret,
 			TokenURL:     url,
 			Scopes:       []string{"all"},
 			AuthStyle:    oauth2.AuthStyleInParams, // else x/oauth2 tries two ways, and the secret travels twice
 		})
+		if err != nil {
+			return nil, noToken{err}
+		}
+		return t, nil
 	}}
 }
+
+// noToken is an error of a token endpoint. A guest needs no token.
+type noToken struct{ error }
+
+func (e noToken) Unwrap() error { return e.error }
 
 type serviceAccount struct {
 	of      string

@@ -26,6 +26,8 @@ func TestTokenRequest(t *testing.T) {
 		{"https://api.ovh.com/1.0", "https://www.ovh.com/auth/oauth2/token"},
 		{"https://api.eu.ovhcloud.com", "https://www.ovh.com/auth/oauth2/token"},
 		{"https://api.ca.ovhcloud.com/1.0", "https://ca.ovh.com/auth/oauth2/token"},
+		{"https://api.eu.ovhcloud.com/other/1.0", "https://www.ovh.com/auth/oauth2/token"},
+		{"https://eu.api.kimsufi.com/other/1.0", ""},
 		{"ovh-ca", "https://ca.ovh.com/auth/oauth2/token"},
 		{"ovh-us", "https://us.ovhcloud.com/auth/oauth2/token"},
 		{"https://api.example.com:4242/1.0", "https://api.example.com:4242/auth/oauth2/token"},

@@ -303,17 +303,17 @@ func (c *call) needs(ctx context.Context) (n need, key string) {
 
 // keyOfGuest returns the application key in a header that has nothing else of a signature, and no token: so go-ovh marks its
 // unauthenticated calls. It returns "" for any other.
-func keyOfGuest(h http.Header) string {
-	key := h["X-Ovh-Application"]
-	if len(key) == 0 {
-		return ""
-	}
+func keyOfGuest(h http.Header) (key string) {
 	for name, values := range h {
-		if isAuthentication(name) && len(values) > 0 && values[0] != "" && name != "X-Ovh-Application" && name != "X-Ovh-Timestamp" {
+		switch {
+		case !isAuthentication(name) || len(values) == 0 || values[0] == "" || strings.EqualFold(name, "X-Ovh-Timestamp"):
+		case strings.EqualFold(name, "X-Ovh-Application"):
+			key = values[0]
+		default:
 			return ""
 		}
 	}
-	return key[0]
+	return key
 }
 
 // pass sends the request on without authentication, but for the signature of a Transport above for this very origin.
@@ -444,7 +444,7 @@ func (c *call) retrieve() (Credentials, error) {
 	}
 	keys, err := c.credentials.Retrieve((*providerContext)(c.ctx))
 	switch {
-	case c.guestKey != "" && strings.TrimSpace(keys.ApplicationKey) == "" && (!isPermanent(err) || errors.Is(err, ErrMissingCredentials)):
+	case c.guestKey != "" && strings.TrimSpace(keys.ApplicationKey) == "" && !concernsGuests(err):
 		keys, err = Credentials{ApplicationKey: c.guestKey}, nil
 	case err == nil:
 		err = c.ctx.Err()
@@ -454,6 +454,12 @@ func (c *call) retrieve() (Credentials, error) {
 		err = permanentErrorf("credentials: %w", err)
 	}
 	return keys, err
+}
+
+// concernsGuests reports whether a provider's error is about more than the keys that it lacks, such as a file that misleads them.
+func concernsGuests(err error) bool {
+	_, lacksToken := errors.AsType[noToken](err)
+	return isPermanent(err) && !lacksToken && !errors.Is(err, ErrMissingCredentials)
 }
 
 // replay takes over the request's body. One that need not be read twice is sent as it is.
@@ -642,9 +648,12 @@ func (c *call) repair(a attempt, resp *http.Response) (keys Credentials, again b
 		return keys, false
 	}
 	r := rejection{a, resp, newAPIError(resp, body)}
+	if replaceable && (r.aboutKeys() || r.StatusCode == http.StatusUnauthorized && c.need == everything) {
+		if keys, again = c.replaceKeys(r, provider); again {
+			return keys, true
+		}
+	}
 	switch {
-	case replaceable && (bearer || r.aboutKeys()):
-		return c.replaceKeys(r, provider)
 	case correctable && r.Is(ErrQueryTimeOut):
 		return a.keys, c.correctClock(r, clock)
 	case correctable && c.checkClock(r, clock):
@@ -671,6 +680,9 @@ func (c *call) replaceKeys(r rejection, provider invalidator) (keys Credentials,
 	same := keys
 	same.Expires = r.keys.Expires // which does not count
 	if err != nil || same == r.keys {
+		return keys, false
+	}
+	if _, err := keys.usable(c.ctx, c.need, c.credentials); err != nil { // such as those of an emptied file
 		return keys, false
 	}
 	reason := ReasonKeysRejected
