@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -263,6 +264,43 @@ func TestRepairTogether(t *testing.T) {
 		callers.Wait()
 		if len(api.sent) != 100 || api.asked != 1 {
 			t.Errorf("%d requests, %d questions", len(api.sent), api.asked)
+		}
+	})
+}
+
+// The question for the time outlives the request that began it. That is its caller's again, to change; another one tells of the clock.
+func TestRepairLeavesARequestThatEndedAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &skewed{ahead: time.Hour, reject: undated(400, timeOut)}
+		base := baseFunc(func(req *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(req.URL.Path, "/auth/time") {
+				time.Sleep(10 * time.Second)
+			}
+			return api.RoundTrip(req)
+		})
+		var told []string
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base, OnEvent: func(ctx context.Context, e ovhauth.Event) {
+			told = append(told, fmt.Sprint(e.Kind, " ", e.Path, " ", ctx.Err()))
+		}}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		req := newRequest(t, "GET", "/first", nil).WithContext(ctx)
+		var both sync.WaitGroup
+		both.Go(func() {
+			if _, err := transport.RoundTrip(req); err != context.DeadlineExceeded {
+				t.Errorf("first: %v, want %v", err, context.DeadlineExceeded)
+			}
+			req.Method, req.URL = "POST", &url.URL{Path: "/changed"}
+		})
+		both.Go(func() {
+			time.Sleep(time.Second)
+			if resp, err := transport.RoundTrip(newRequest(t, "GET", "/second", nil)); err != nil || resp.StatusCode != 200 {
+				t.Errorf("second: %v, %v, want 200", resp, err)
+			}
+		})
+		both.Wait()
+		if want := []string{"clock corrected /second <nil>"}; !slices.Equal(told, want) || api.asked != 1 {
+			t.Errorf("told %q after %d questions, want %q after one", told, api.asked, want)
 		}
 	})
 }

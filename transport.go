@@ -56,7 +56,7 @@ type Transport struct {
 
 	ready     atomic.Pointer[setup]
 	clock     ServerClock
-	timeQuery flight[bool]
+	timeQuery flight[*correction]
 	trusted   atomic.Int64 // until then, in Unix nanoseconds, a Date that is far off does not make the clock suspect
 }
 
@@ -713,7 +713,7 @@ func (c *call) correctClock(r rejection, clock corrector) (again bool) {
 	}
 	date, err := http.ParseTime(r.resp.Header.Get("Date"))
 	cached := r.resp.Header.Get("Age") != "" // a cache's responses have the Date of when it got them
-	if err == nil && !cached && c.correct(r, clock, date, ReasonQueryTimeOut) {
+	if err == nil && !cached && c.tellOf(r, c.correct((*providerContext)(c.ctx), clock, date), ReasonQueryTimeOut) {
 		return true
 	}
 	_, err = c.askTime(r, clock, ReasonQueryTimeOut)
@@ -779,30 +779,47 @@ func (c *call) took(a attempt) time.Duration {
 
 // askTime corrects the clock by GET /auth/time, which all who need it at once ask together.
 func (c *call) askTime(r rejection, clock corrector, reason string) (moved bool, err error) {
-	asking := *c // a copy, so that a call that asks nothing can stay on the stack
-	return c.transport.timeQuery.do(c.req.Context(), func(ctx context.Context) (bool, error) {
-		client := &http.Client{Transport: asking.transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+	s := c.setup // and nothing of the request, which is its caller's again if the context ends meanwhile
+	found, err := c.transport.timeQuery.do(c.req.Context(), func(ctx context.Context) (*correction, error) {
+		client := &http.Client{Transport: s.transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // another origin does not know this one's time
 		}}
 		asked := time.Now()
 		server, err := ServerTime(ctx, client)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		// The server read its clock somewhere between request and response; halfway is the best guess.
-		return asking.correct(r, clock, server.Add(time.Since(asked)/2), reason), nil
+		return s.correct(ctx, clock, server.Add(time.Since(asked)/2)), nil
 	})
+	if err != nil {
+		return false, err
+	}
+	return c.tellOf(r, found, reason), nil
 }
 
-func (c *call) correct(r rejection, clock corrector, server time.Time, reason string) (moved bool) {
-	ctx := (*providerContext)(c.ctx)
-	before, _ := c.clock.Now(ctx)
+// correction is what came of telling a clock the time.
+type correction struct {
+	moved bool
+	by    time.Duration
+	told  atomic.Bool // by one of those who asked for it together
+}
+
+func (s *setup) correct(ctx context.Context, clock corrector, server time.Time) *correction {
+	before, _ := s.clock.Now(ctx)
 	if !clock.Correct(server) {
-		return false
+		return new(correction)
 	}
-	after, _ := c.clock.Now(ctx)
-	c.tell(r, Event{Kind: EventClockCorrected, Wait: after.Sub(before).Round(time.Millisecond), Reason: reason})
-	return true
+	after, _ := s.clock.Now(ctx)
+	return &correction{moved: true, by: after.Sub(before).Round(time.Millisecond)}
+}
+
+// tellOf tells of a correction, once, and reports whether the clock was moved.
+func (c *call) tellOf(r rejection, found *correction, reason string) (moved bool) {
+	if found.moved && !found.told.Swap(true) {
+		c.tell(r, Event{Kind: EventClockCorrected, Wait: found.by, Reason: reason})
+	}
+	return found.moved
 }
 
 // isIdempotent reports whether a request that may have been executed can be sent again.
