@@ -287,7 +287,7 @@ func TestRepairLeavesARequestThatEndedAlone(t *testing.T) {
 		req := newRequest(t, "GET", "/first", nil).WithContext(ctx)
 		var both sync.WaitGroup
 		both.Go(func() {
-			if _, err := transport.RoundTrip(req); err != context.DeadlineExceeded {
+			if _, err := transport.RoundTrip(req); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("first: %v, want %v", err, context.DeadlineExceeded)
 			}
 			req.Method, req.URL = "POST", &url.URL{Path: "/changed"}
