@@ -170,7 +170,8 @@ type retryCall struct {
 	err      error          // or an error; in the end, what the caller gets
 	turn     *waiter        // of the next one, if it is in the queue of a pace already
 
-	retries int       // attempts that MaxRetries and the budget count
+	retries int       // attempts that MaxRetries counts
+	spent   int64     // of the budget
 	again   bool      // there will be another one of these
 	next    time.Time // when
 }
@@ -431,7 +432,7 @@ func (c *retryCall) decide(v verdict) bool {
 	t, ctx := c.t, c.req.Context()
 	if v == settled && c.err == nil && !t.hosts.none() {
 		if h := t.hosts.get(c.host(), false); h != nil {
-			h.budget.refund(max(1, int64(c.retries)*retryPrice))
+			h.budget.refund(max(1, c.spent))
 		}
 	}
 	if !v.allowsRetry(c.harmless) || ctx.Err() != nil {
@@ -444,6 +445,10 @@ func (c *retryCall) decide(v verdict) bool {
 	}
 	c.next = time.Now().Add(wait)
 	deadline, bounded := ctx.Deadline()
+	price := int64(retryPrice)
+	if v == unexecuted && c.resp != nil { // busy: the API is well
+		price = 0
+	}
 	switch {
 	case !c.body.canRepeat(c.req):
 		return c.gaveUp(ReasonBody)
@@ -453,10 +458,11 @@ func (c *retryCall) decide(v verdict) bool {
 		return c.gaveUp(ReasonRetryAfter)
 	case bounded && !c.next.Before(deadline):
 		return c.gaveUp(ReasonDeadline)
-	case !t.hosts.get(c.host(), true).budget.spend(retryPrice):
+	case !t.hosts.get(c.host(), true).budget.spend(price):
 		return c.gaveUp(ReasonBudgetUsed)
 	}
 	c.retries++
+	c.spent += price
 	c.tell(Event{Kind: EventRetry, Attempt: c.attempts, Wait: wait, Reason: c.reason(v)})
 	c.keep(wait)
 	return true

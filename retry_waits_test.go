@@ -396,6 +396,25 @@ func TestRetryBudget(t *testing.T) {
 			t.Errorf("%d attempts after 20 429s, want 150 and 100 retries", got)
 		}
 	})
+	t.Run("busy costs nothing, and gives nothing back", func(t *testing.T) {
+		fresh()
+		run(t, 503, 100, api)
+		attempt := 0
+		rt.Base = roundTrip(func(req *http.Request) (*http.Response, error) {
+			if attempt++; attempt <= 400 || attempt%2 == 1 {
+				return response(403, busy), nil
+			}
+			return base(req)
+		})
+		run(t, 200, 200, api)
+		if attempt != 400 {
+			t.Errorf("%d attempts of 200 requests that found it busy, want a retry of each", attempt)
+		}
+		run(t, 200, 4, api)
+		if rt.Base = base; run(t, 503, 1, api) != 1 {
+			t.Errorf("%d attempts after 4 successes, want one: a retry for busy was free", attempts)
+		}
+	})
 }
 
 // An API of which three attempts of ten fail fails about as many calls as chance does, 0.3⁵ of them.
