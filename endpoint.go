@@ -229,7 +229,7 @@ func plainHost(host string) bool {
 			return false
 		}
 	}
-	return host != ""
+	return true
 }
 
 func isLoopback(hostname string) bool {

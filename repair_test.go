@@ -937,6 +937,34 @@ func TestRejectionAfterTheCorrection(t *testing.T) {
 	}
 }
 
+// corrected is a clock that another request corrects as soon as it has told the time.
+type corrected struct {
+	ovhauth.ServerClock
+	server func() time.Time
+}
+
+func (c *corrected) Now(ctx context.Context) (time.Time, error) {
+	now, err := c.ServerClock.Now(ctx)
+	c.Correct(c.server())
+	return now, err
+}
+
+func TestCorrectionWhileTheClockIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &skewed{ahead: time.Hour, reject: func(s *skewed, req *http.Request, _ int) *http.Response {
+			if !s.wrong(req) {
+				return nil
+			}
+			return response(400, timeOut)
+		}}
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: &corrected{server: api.now}, Base: api}
+		resp, err := transport.RoundTrip(newRequest(t, "POST", "/me", strings.NewReader("x")))
+		if err != nil || resp.StatusCode != 200 || len(api.sent) != 2 || api.asked != 0 {
+			t.Errorf("%v, %v, %d sent, /auth/time asked %d times; want 200 at the second, and nobody asked", resp, err, len(api.sent), api.asked)
+		}
+	})
+}
+
 // With one connection to a host, the time can only be asked for when the rejection has been read.
 func TestRepairOverOneConnection(t *testing.T) {
 	for name, size := range map[string]int{"short": 100, "as long as is read": 15 << 10, "too long": 20 << 10} {

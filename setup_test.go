@@ -2,6 +2,7 @@ package ovhauth
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -33,6 +34,23 @@ func TestFirstRequestsShareOneSetup(t *testing.T) {
 	own, err := transport.setup(ctx)
 	if err != nil || other == nil || own != other || transport.ready.Load() != other {
 		t.Errorf("got %p, the other request %p, later ones %p, %v; want the same", own, other, transport.ready.Load(), err)
+	}
+}
+
+// Files that were not read, as the request's context had ended, do not settle which endpoint later requests go to.
+func TestEndpointIsNotSettledByACanceledRequest(t *testing.T) {
+	isolate(t)
+	write(t, "ovh.conf", "[default]\nendpoint = ovh-ca\n")
+	for _, key := range kinds[0] {
+		t.Setenv(variable(key), "x") // the files are read for the endpoint's name only
+	}
+	transport := new(Transport)
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := transport.setup(&callingContext{ctx, cancel}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	if s, err := transport.setup(t.Context()); err != nil || s.name() != "ovh-ca" {
+		t.Errorf("later got %v, %v; want ovh-ca", s, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -65,7 +66,9 @@ func TestRoute(t *testing.T) {
 		{ovhauth.EU, "GET", "https://eu.api.ovh.com.example.org/1.0/me", "https://eu.api.ovh.com.example.org/1.0/me", nil},
 		{ovhauth.EU, "GET", "http://example.org/", "http://example.org/", nil},
 		{"https://127.0.0.1:8443", "GET", "http://127.0.0.1:8080/me", "http://127.0.0.1:8080/me", nil},
+		{"https://127.0.0.1:8443", "GET", "http://127.0.0.1:8443/me", "http://127.0.0.1:8443/me", nil},
 		{ovhauth.SoYouStartEU, "GET", "https://eu.api.\u017foyoustart.com/1.0/me", "https://eu.api.%C5%BFoyoustart.com/1.0/me", nil},
+		{ovhauth.KimsufiEU, "GET", "https://eu.api.\u212aimsufi.com/1.0/me", "https://eu.api.%E2%84%AAimsufi.com/1.0/me", nil}, // a Kelvin sign
 
 		{ovhauth.EU, "GET", "/auth/time", "https://eu.api.ovh.com/1.0/auth/time", nil},
 		{ovhauth.EU, "GET", "/v1/auth/time", "https://eu.api.ovh.com/v1/auth/time", nil},
@@ -716,17 +719,19 @@ type failingClock func() error
 
 func (f failingClock) Now(context.Context) (time.Time, error) { return time.Time{}, f() }
 
-// A cause that was given with the cancellation comes through from net/http.
+// A cause that was given with the cancellation comes through from net/http, and so does an error of Base that wraps the context's.
 func TestContextCause(t *testing.T) {
-	why := errors.New("the user left")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	base := baseFunc(func(req *http.Request) (*http.Response, error) {
-		cancel(why)
-		return nil, context.Cause(req.Context())
-	})
-	_, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil).WithContext(ctx))
-	if err != why {
-		t.Errorf("got %v", err)
+	why, wrapped := errors.New("the user left"), fmt.Errorf("connection lost: %w", context.Canceled)
+	for _, want := range []error{why, wrapped} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		base := baseFunc(func(req *http.Request) (*http.Response, error) {
+			cancel(why)
+			return nil, want
+		})
+		_, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}).RoundTrip(newRequest(t, "GET", "/me", nil).WithContext(ctx))
+		if err != want {
+			t.Errorf("got %v, want %v", err, want)
+		}
 	}
 }
 
