@@ -154,9 +154,16 @@ local function throttle(s, after)
   s.phase, s.at = 1, now + math.ceil(math.max(after, math.min(30 * second, wait * 2 ^ s.tries)))
 end
 
-local function giveBack(s, tickets)
-  for _, k in ipairs(tickets) do s.back[#s.back + 1] = k end
-  table.sort(s.back)
+-- Keeps the tickets that are given back, and can be used. A client that sends a command again gives its tickets back twice.
+local function giveBack(s)
+  local usable, known = {}, {}
+  for _, k in ipairs(s.back) do
+    if turn(s, k) >= now and k >= s.from and k < s.next and not known[k] then -- a turn that is over is nobody's
+      usable[#usable + 1], known[k] = k, true
+    end
+  end
+  table.sort(usable)
+  s.back = usable
   while s.back[#s.back] == s.next - 1 and s.next > s.from do
     table.remove(s.back)
     s.next = s.next - 1
@@ -196,17 +203,10 @@ local booked = {}
 if op == 'throttled' then
   throttle(s, tonumber(ARGV[5]))
 else
-  local back, current = {}, {}
-  local function usable(k) return turn(s, k) >= now and k >= s.from and k < s.next end -- a turn that is over is nobody's
   for i = 7, 6 + tonumber(ARGV[6]) do
-    local k = tonumber(ARGV[i])
-    if tonumber(ARGV[5]) == s.gen and usable(k) then back[#back + 1] = k end
+    if tonumber(ARGV[5]) == s.gen then s.back[#s.back + 1] = tonumber(ARGV[i]) end
   end
-  for _, k in ipairs(s.back) do
-    if usable(k) then current[#current + 1] = k end
-  end
-  s.back = current
-  giveBack(s, back)
+  giveBack(s)
   for i = 7 + tonumber(ARGV[6]), #ARGV do
     local k, wait = book(s, tonumber(ARGV[i]))
     booked[#booked + 1] = k or -wait - 1

@@ -90,9 +90,10 @@ func (l *Limiter) check() error {
 
 // schedule is what Redis says about turns. Tickets are numbered; that of number k has its turn at at + (k - from) · space.
 type schedule struct {
-	gen    int64 // tickets of another are void; 0: nothing is limited
-	lesson int64 // grows when turns are moved away
-	now    int64 // by Redis's clock, in µs
+	gen    int64     // tickets of another are void; 0: nothing is limited
+	lesson int64     // grows when turns are moved away
+	now    int64     // by Redis's clock, in µs
+	sent   time.Time // when Redis was asked
 	at     time.Time
 	from   int64
 	space  time.Duration
@@ -124,6 +125,7 @@ func (l *Limiter) eval(ctx context.Context, args []any) (schedule, []int64, erro
 		burst = 1
 	}
 	args = append([]any{l.Requests, per, burst}, args...)
+	sent := time.Now()
 	reply, err := ask(ctx, l.Timeout, func(ctx context.Context) ([]int64, error) {
 		return l.Redis.Eval(ctx, limitScript, []string{"ovhauth:limit:" + l.Key}, args...).Int64Slice()
 	})
@@ -136,7 +138,7 @@ func (l *Limiter) eval(ctx context.Context, args []any) (schedule, []int64, erro
 	}
 	µs := func(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 	return schedule{
-		gen: reply[0], lesson: reply[1], now: reply[2],
+		gen: reply[0], lesson: reply[1], now: reply[2], sent: sent,
 		at: time.Now().Add(µs(reply[3])), from: reply[4], space: µs(reply[5]), again: µs(reply[6]),
 	}, reply[head:], nil
 }

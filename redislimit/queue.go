@@ -36,8 +36,8 @@ type waiter struct {
 	done     chan error // of size one
 }
 
-// overtaken is by how much a schedule that comes later can be the older one. By more, Redis's clock was set.
-const overtaken = 10 * time.Second
+// jump is further than Redis's clock seems to go forward by the network's delays alone: somebody has set it.
+const jump = 10 * time.Second
 
 // current is for how long a schedule is good without another look.
 const current = 10 * time.Millisecond
@@ -210,10 +210,10 @@ func (q *queue) reject(w *waiter, wait time.Duration, l Limiter) {
 // learn takes over a schedule. The caller holds q.mu.
 func (q *queue) learn(s schedule, l Limiter) {
 	old := q.schedule
-	if ahead := old.now - s.now; ahead > 0 && ahead < overtaken.Microseconds() {
-		return
+	if s.now < old.now && s.sent.Before(q.asked) {
+		return // two questions at once: the response to the earlier one comes last. Otherwise Redis's clock was set back
 	}
-	jumped := time.Duration(s.now-old.now)*time.Microsecond-time.Since(q.asked) > overtaken // and turned all tickets into past ones
+	jumped := time.Duration(s.now-old.now)*time.Microsecond-time.Since(q.asked) > jump // and turned all tickets into past ones
 	q.schedule, q.asked = s, time.Now()
 	switch {
 	case len(q.tickets) == 0:

@@ -173,3 +173,55 @@ func TestAClockThatJumpsAndDataThatIsLost(t *testing.T) {
 		})
 	}
 }
+
+// A clock that is set back holds the turns up for no longer than Per, and nobody asks Redis again and again meanwhile.
+func TestAClockSetBackHoldsNobodyUp(t *testing.T) {
+	for _, back := range []time.Duration{500 * time.Millisecond, 2 * time.Second, 9 * time.Second, time.Hour} {
+		t.Run(fmt.Sprint(back), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				server := newLuaServer()
+				var pods []*Limiter
+				for range 5 {
+					pods = append(pods, &Limiter{Redis: server.client(time.Millisecond), Key: "k", Requests: 10, Per: time.Second})
+				}
+				time.AfterFunc(5*time.Second, func() { server.change(func() { server.skew -= back }) })
+				began := time.Now()
+				at := slices.Concat(turns(pods, 1, 20*time.Second)...)
+				if n, fullest := len(at), most(at, time.Second); n < 194 || fullest > 11 {
+					t.Errorf("%d turns in 20 s, %d in the fullest second; want nearly 200, and at most 10 and one more", n, fullest)
+				}
+				last := began
+				for _, turn := range at {
+					if gap := turn.Sub(last); gap > time.Second {
+						t.Errorf("nothing for %s after %s, want no gap beyond a second", gap, last.Sub(began))
+					}
+					last = turn
+				}
+				if asked := int(server.asked.Load()); asked > 3*len(at) {
+					t.Errorf("Redis was asked %d times for %d turns, want three times each at most", asked, len(at))
+				}
+			})
+		})
+	}
+}
+
+// A go-redis client sends a command again whose response was lost: what is given back twice is one turn all the same.
+func TestATurnThatIsGivenBackTwiceIsOneTurn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := &Limiter{Redis: newLuaServer().client(0), Key: "k", Requests: 1, Per: time.Second}
+		const patient = 1e12
+		s, _, err := l.book(t.Context(), 0, nil, []int64{patient, patient, patient, patient})
+		for range 2 {
+			if err == nil {
+				_, _, err = l.book(t.Context(), s.gen, []int64{1, 2}, nil)
+			}
+		}
+		var got []int64
+		if err == nil {
+			_, got, err = l.book(t.Context(), s.gen, nil, []int64{patient, patient, patient})
+		}
+		if want := []int64{1, 2, 4}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("turns %v, %v; want %v", got, err, want)
+		}
+	})
+}
