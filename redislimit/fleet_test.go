@@ -147,7 +147,7 @@ func TestAFleetOutlastsARestart(t *testing.T) {
 	defer api.Close()
 	id, secret := api.NewServiceAccount()
 	got := fleet(t, 20, func() *exec.Cmd {
-		return machineProcess(t, "caller", s, api, id, secret, "REDISLIMIT_TEST_REQUESTS=20", "REDISLIMIT_TEST_PER=1",
+		return machineProcess(t, "caller", s, api, id, secret, "REDISLIMIT_TEST_REQUESTS=40", "REDISLIMIT_TEST_PER=1",
 			"REDISLIMIT_TEST_BURST=1", "REDISLIMIT_TEST_CALLS=10")
 	}, func() {
 		eventually(t, func() error {

@@ -124,6 +124,7 @@ func TestDataIsLostOrDamaged(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			s := startRedis(t)
 			rdb := s.client()
 			l := &redislimit.Limiter{Redis: rdb, Key: "k", Requests: 20, Per: time.Second}

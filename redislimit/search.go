@@ -22,10 +22,8 @@ const (
 	fetchTime = 30 * time.Second // that Provider has
 	lockLife  = 5 * time.Second  // renewed by who holds it
 	failLife  = 5 * time.Second  // of the news that the client was rejected
+	patience  = time.Minute      // of one search
 )
-
-// patience bounds one search. It is a variable for its test, and read before a search has a goroutine of its own.
-var patience = time.Minute
 
 // search gets a token for all who need one on this machine. Nobody's context ends it but its own.
 type search struct {

@@ -121,13 +121,13 @@ func TestAStateThatCannotBeIsReplaced(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				server := newLuaServer()
 				l := &Limiter{Redis: server.client(0), Key: "k", Requests: 60}
-				turns([]*Limiter{l}, 4, 5*time.Minute)
+				turns([]*Limiter{l}, 4, 30*time.Second)
 				server.change(func() { server.values["ovhauth:limit:k"] = value{test.damage(server), time.Now().Add(time.Hour)} })
 				began := time.Now()
 				if err := l.Wait(t.Context()); err != nil || time.Since(began) > time.Minute {
 					t.Errorf("a turn after %s, %v; want one within a minute", time.Since(began), err)
 				}
-				if got := most(turns([]*Limiter{l}, 4, 10*time.Minute)[0], time.Minute); got > 61 {
+				if got := most(turns([]*Limiter{l}, 4, 3*time.Minute)[0], time.Minute); got > 61 {
 					t.Errorf("then %d turns in one minute, want at most 60, and one more as it begins anew", got)
 				}
 			})
@@ -153,11 +153,11 @@ func TestAClockThatJumpsAndDataThatIsLost(t *testing.T) {
 				for range 5 {
 					pods = append(pods, &Limiter{Redis: server.client(0), Key: "k", Requests: 60})
 				}
-				time.AfterFunc(5*time.Minute+300*time.Millisecond, func() { server.change(func() { test.damage(server) }) })
+				time.AfterFunc(2*time.Minute+300*time.Millisecond, func() { server.change(func() { test.damage(server) }) })
 				began := time.Now()
-				at := slices.Concat(turns(pods, 4, 15*time.Minute)...) // 20 wait at any time
-				if n := len(at); n < 97*15*60/100-60 {
-					t.Errorf("%d turns in 15 minutes, want nearly 900", n)
+				at := slices.Concat(turns(pods, 4, 5*time.Minute)...) // 20 wait at any time
+				if n := len(at); n < 97*5*60/100-60 {
+					t.Errorf("%d turns in 5 minutes, want nearly 300", n)
 				}
 				if got := most(at, time.Minute); got > 61 {
 					t.Errorf("%d turns in one minute, want 60, and one more", got)
