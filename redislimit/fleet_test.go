@@ -24,7 +24,7 @@ import (
 	"example.com/ovhauth/redislimit"
 )
 
-// roleVariable makes the test binary be a machine of its own, with what the others say.
+// roleVariable makes the test binary run as one machine of a fleet. Other variables say how.
 const roleVariable = "REDISLIMIT_TEST_ROLE"
 
 // quiet keeps go-redis from writing to the standard error what the tests do to it.
@@ -194,7 +194,7 @@ func TestARejectedClientIsRejectedOnce(t *testing.T) {
 	}
 }
 
-// beHolder asks for a token, says when it is the one that does, and never gets it.
+// beHolder takes the lock to ask for a token, prints a line when it has it, and never gets the token.
 func beHolder() {
 	cache := cacheOfProcess()
 	cache.Provider = ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) {

@@ -12,7 +12,7 @@ local names = {
   'phase', -- 0: at the limit; 1: held after a 429, ticket "from" goes first as a probe; 2: at the learned rate
   'known', -- the learned space, 0 for none
   'pace', -- the space at which the last 429 came
-  'cause', -- of that: 0: the space was the known one, 1: it was growing, 2: it had just been learned
+  'cause', -- why: 0: the known space was too short; 1: the rate was growing; 2: the space had just been learned
   'streak', -- of 429s that came at the learned rate itself
   'since', 'base', 'idle', 'cost', -- of this cycle: when and with which ticket it began, its idle time, its 429s
   'first', 'refused', 'after', 'tries', -- of this hold: its first 429, its latest, the last Retry-After, how many probes failed
@@ -28,7 +28,7 @@ local function new()
   return s
 end
 
--- What is not ours, or damaged, counts as nothing.
+-- Returns nil if the value is damaged, or not one of ours.
 local function load()
   local text = redis.pcall('GET', KEYS[1])
   if type(text) ~= 'string' then return nil end
@@ -52,7 +52,7 @@ end
 
 local function turn(s, k) return s.at + (k - s.from) * s.space end
 
--- From the first ticket on whose turn is still to come, turns are so far apart.
+-- Sets the space between two turns, from the first ticket on whose turn is still to come.
 local function change(s, space)
   local k = s.from
   if s.space > 0 and now >= s.at then
@@ -65,7 +65,7 @@ local function bounded(x, low, high) return math.max(low, math.min(high, x)) end
 
 local function learn(s) -- the probe was not rejected
   local took, granted = s.at - s.since - s.idle, s.from - s.base - s.cost
-  -- For so long the quota may have been back. Retry-After is in whole seconds.
+  -- The API may have granted requests again for so long. Retry-After is in whole seconds.
   local gap = s.at - s.refused - math.max(0, s.after - second)
   if s.since > 0 and took > 0 and granted > 0 then
     local low, high = (took - gap) / (granted + 1), took / granted
@@ -214,7 +214,7 @@ else
 end
 if op == 'throttled' or #ARGV > 6 or s.phase > 0 then save(s) end
 
-local again = 0 -- after so long, turns may have come nearer
+local again = 0 -- after so long, turns may be earlier than they seem now
 if s.phase == 1 then
   again = math.max(0, s.at - now) + s.space
 elseif s.phase == 2 and s.known == 0 then

@@ -399,7 +399,7 @@ func TestNoCallerEndsTheFetchForTheOthers(t *testing.T) {
 	}
 }
 
-// Whoever finds that a token is rejected, nobody gets it again, wherever it still is.
+// Once one machine finds that a token is rejected, no machine gets it again, even where it is still stored.
 func TestARejectedTokenIsNeverGivenAgain(t *testing.T) {
 	for _, machines := range []int{1, 4} {
 		rdb, api := startRedis(t).client(), ovhtest.NewServer()

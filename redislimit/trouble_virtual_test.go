@@ -76,7 +76,7 @@ func TestCallersOutlastAnOutage(t *testing.T) {
 	}
 }
 
-// An outage between two questions does not hurt those whose turn comes later.
+// An outage between two round trips does not hurt those whose turn comes later.
 func TestTurnsOutlastAnOutage(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newLuaServer()
