@@ -135,8 +135,9 @@ func (q *queue) run(l Limiter, wake <-chan struct{}) {
 		if err != nil {
 			q.failed(err, began, l)
 		} else {
-			q.err, q.fails, q.took = nil, 0, time.Since(began)
+			q.took = time.Since(began)
 			q.learn(schedule, l)
+			q.err, q.fails = nil, 0
 			if schedule.gen == q.schedule.gen {
 				q.booked(fresh, booked, l)
 			}
@@ -220,15 +221,16 @@ func (q *queue) learn(s schedule, l Limiter) {
 	case len(q.tickets) == 0:
 	case s.gen != old.gen, jumped:
 		q.tickets = nil // Redis has forgotten them; they are booked anew, in the same order
-	case s.lesson == old.lesson:
+	case s.lesson == old.lesson && q.err == nil:
 		// Without a new lesson turns never become later. If they seem to, the network was slow or Redis's clock was set back:
 		// the earlier time is the right one.
 		if late := s.turn(q.tickets[0]).Sub(old.turn(q.tickets[0])); late > 0 {
 			q.schedule.at = s.at.Add(-late)
 		}
 	default:
-		// Tickets that were due when the 429 came are void. Their waiters take the next ones, and the last waiters book again.
-		q.tickets = slices.DeleteFunc(q.tickets, func(k int64) bool { return k < s.from })
+		// Tickets that were due when a 429 came are void, and so are those that were due during an outage: all of them would be used
+		// at once now. Their waiters take the next ones, and the last waiters book again.
+		q.tickets = slices.DeleteFunc(q.tickets, func(k int64) bool { return k < s.from || q.err != nil && s.turn(k).Before(s.sent) })
 		for i, w := range slices.Backward(q.waiting[:len(q.tickets)]) {
 			if at := s.turn(q.tickets[i]); !w.deadline.IsZero() && at.Add(q.margin()).After(w.deadline) && at.After(q.asked) {
 				q.reject(w, time.Until(at), l)

@@ -96,6 +96,76 @@ func TestTurnsOutlastAnOutage(t *testing.T) {
 	})
 }
 
+// The turns that were missed meanwhile are not made up for in a burst.
+func TestNoBurstFollowsAnOutage(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newLuaServer()
+		var pods []*Limiter
+		var clients []*luaClient
+		for range 5 {
+			clients = append(clients, server.client(time.Millisecond))
+			pods = append(pods, &Limiter{Redis: clients[len(clients)-1], Key: "k", Requests: 10, Per: time.Second})
+		}
+		outage := func(err error) func() {
+			return func() {
+				server.change(func() {
+					for _, c := range clients {
+						c.err = err
+					}
+				})
+			}
+		}
+		time.AfterFunc(3*time.Second, outage(errRefused))
+		time.AfterFunc(8*time.Second, outage(nil))
+		at := slices.Concat(turns(pods, 20, 30*time.Second)...) // 100 wait at any time
+		if n := len(at); n < 97*250/100 || n > 255 {
+			t.Errorf("%d turns in 30 s, 5 of them without Redis; want about 250", n)
+		}
+		if got := most(at, time.Second); got > 11 {
+			t.Errorf("%d turns in one second, want at most 10, and one more", got)
+		}
+	})
+}
+
+// Those whose turns were missed take the next ones, or learn at once that these are too late for them.
+func TestTurnsThatAnOutageTookMoveUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newLuaServer()
+		client := server.client(time.Millisecond)
+		l := &Limiter{Redis: client, Key: "k", Requests: 1, Per: time.Second}
+		began := time.Now()
+		results := make(chan string, 6)
+		for i, left := range []time.Duration{time.Minute, 2800 * time.Millisecond, time.Minute, time.Minute, time.Minute, time.Minute} {
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), left)
+				defer cancel()
+				err := l.Wait(ctx)
+				late := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
+				if took := time.Since(began); late {
+					results <- fmt.Sprintf("%d too late, at once: %t", i, took < 2700*time.Millisecond)
+				} else {
+					results <- fmt.Sprintf("%d after %s, %v", i, took.Round(time.Second), err)
+				}
+			}()
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(500 * time.Millisecond)
+		server.change(func() { client.err = errRefused })
+		time.Sleep(1900 * time.Millisecond) // over the turns after 1 s and 2 s
+		server.change(func() { client.err = nil })
+		var got []string
+		for range 6 {
+			got = append(got, <-results)
+		}
+		want := []string{
+			"0 after 0s, <nil>", "1 too late, at once: true", "2 after 3s, <nil>", "3 after 4s, <nil>", "4 after 5s, <nil>", "5 after 6s, <nil>",
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	})
+}
+
 func TestAStateThatCannotBeIsReplaced(t *testing.T) {
 	valid := func(server *luaServer) string { return server.values["ovhauth:limit:k"].text }
 	for _, test := range []struct {
