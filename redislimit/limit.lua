@@ -3,7 +3,7 @@
 local requests, per, burst, op = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local second, minute = 1000000, 60000000
+local second, minute, day = 1000000, 60000000, 86400000000
 local limit = 0 -- the space between two turns that Requests and Per ask for; 0 if unknown
 if requests > 0 then limit = math.ceil(per / requests) end
 
@@ -42,8 +42,7 @@ local function load()
     if not (x >= 0 and x < 9e15) then return nil end
     if i > #names + 1 then s.back[#s.back + 1] = x elseif i > 1 then s[names[i - 1]] = x end
   end
-  local day = 1440 * minute
-  if s.from > s.next or s.space > day or s.at > s.seen + 2 * day then return nil end
+  if s.from > s.next or s.next - s.from > 1e6 or s.space > limit + day or s.at > s.seen + limit + 2 * day then return nil end
   if s.seen > now then -- the clock was set back
     for _, name in ipairs(times) do s[name] = math.max(0, s[name] - (s.seen - now)) end
   end
@@ -129,6 +128,7 @@ local function advance(s)
 end
 
 local function throttle(s, after)
+  after = math.min(after, day)
   s.cost, s.after = s.cost + 1, after
   if s.phase == 1 and now < s.at then -- of a request that was sent before the hold
     if now + after > s.at then s.at, s.lesson = now + after, s.lesson + 1 end

@@ -100,6 +100,33 @@ func TestNoWindowHasMoreTurnsThanItsLimit(t *testing.T) {
 	}
 }
 
+// A wait of days is not taken for damage.
+func TestAQuotaOfDaysIsKept(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		given Limiter
+		use   func(ctx context.Context, l *Limiter) error
+	}{
+		{"one in three days", Limiter{Requests: 1, Per: 72 * time.Hour}, func(ctx context.Context, l *Limiter) error { return l.Wait(ctx) }},
+		{"Retry-After of three days", Limiter{}, func(ctx context.Context, l *Limiter) error { l.Throttled(ctx, 72*time.Hour); return nil }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				l := &test.given
+				l.Redis, l.Key = newLuaServer().client(time.Millisecond), "k"
+				if err := test.use(t.Context(), l); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 12*time.Hour)
+				defer cancel()
+				if err := l.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+					t.Errorf("%v, want context.DeadlineExceeded at once, as the turn is after the deadline of 12 hours", err)
+				}
+			})
+		})
+	}
+}
+
 func TestPodsFartherFromRedisGetTheirShare(t *testing.T) {
 	for _, requests := range []int{10, 100, 2000} {
 		t.Run(fmt.Sprint(requests, " a second"), func(t *testing.T) {

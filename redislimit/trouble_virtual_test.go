@@ -186,6 +186,11 @@ func TestAStateThatCannotBeIsReplaced(t *testing.T) {
 			words[4] = fmt.Sprint(time.Now().Add(1000 * time.Hour).UnixMicro())
 			return strings.Join(words, " ")
 		}},
+		{"a queue without end", func(s *luaServer) string {
+			words := strings.Fields(valid(s))
+			words[3] = "60000000"
+			return strings.Join(words, " ")
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
