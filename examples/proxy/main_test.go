@@ -236,6 +236,7 @@ func TestRejectsWebPages(t *testing.T) {
 	}{
 		{"", "", "", 200},
 		{"localhost", "", "", 200},
+		{"LOCALHOST:8080", "", "", 200},
 		{"localhost:8080", "Sec-Fetch-Site", "none", 200},
 		{"[::1]:8080", "", "", 200},
 		{"127.0.0.2", "", "", 200},
@@ -329,6 +330,8 @@ func TestErrors(t *testing.T) {
 			`{"class":"Server::GatewayTimeout","message":"the API did not respond in time"}`, "GET /me: 504: limiter: context deadline exceeded\n"},
 		{"a timeout", failing{timeout{errors.New("dial tcp: i/o timeout")}}, "/me", 504,
 			`{"class":"Server::GatewayTimeout","message":"the API did not respond in time"}`, "GET /me: 504: dial tcp: i/o timeout\n"},
+		{"a client that leaves", failing{fmt.Errorf("x: %w", context.Canceled)}, "/me", 499,
+			`{"class":"Client::ClientClosedRequest","message":"the client has left"}`, "GET /me: 499: the client has left\n"},
 		{"no connection", failing{errors.New("dial tcp:\nno route")}, "/me", 502,
 			`{"class":"Server::BadGateway","message":"the proxy could not get a response of the API; its log says why"}`, "GET /me: 502: dial tcp: no route\n"},
 		{"two slashes", nil, "//evil.example/me", 400,
@@ -345,9 +348,6 @@ func TestErrors(t *testing.T) {
 				t.Errorf("logged %q, want one line: %s", got, test.log)
 			}
 		})
-	}
-	if status, message, _ := explain(fmt.Errorf("x: %w", context.Canceled)); status != 499 || message != "the client has left" {
-		t.Errorf("a client that leaves: %d, %s; want 499", status, message)
 	}
 }
 
@@ -419,6 +419,10 @@ func TestFlags(t *testing.T) {
 		{"-tls-cert c -tls-key k", "", options{address: "localhost:8080", tlsCert: "c", tlsKey: "k"}},
 		{"-tls-cert c", "-tls-cert and -tls-key together", options{}},
 		{"-tls -tls-cert c -tls-key k", "-tls alone", options{}},
+		{"-host gateway:80", "must be a name alone", options{}},
+		{"-host http://gateway", "must be a name alone", options{}},
+		{"-host=", "must be a name alone", options{}},
+		{"-host 2001:db8::1", "", options{address: "localhost:8080", hosts: []string{"2001:db8::1"}}},
 		{"x", `no arguments, but "x"`, options{}},
 		{"-x", "not defined", options{}},
 	} {
@@ -552,6 +556,76 @@ func TestTimeouts(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// What a client does wrong with a body is said to be its fault, and holds no connection: also where nobody reads the body, and also
+// by a Transport that sees no more of it than that the context has ended.
+func TestBodiesThatDoNotCome(t *testing.T) {
+	for _, test := range []struct{ name, head, body, want string }{
+		{"a body that stands still", "PUT /me HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4", "ab",
+			"HTTP/1.1 408 Request Timeout the request body stood still for 30 seconds"},
+		{"a malformed body", "PUT /me HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked", "x\r\n",
+			"HTTP/1.1 400 Bad Request the request body is malformed"},
+		{"for the token endpoint", "POST /auth/oauth2/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4", "ab", "HTTP/1.1 200 OK "},
+		{"to another host", "POST /me HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 4", "ab",
+			"HTTP/1.1 421 Misdirected Request this proxy goes by localhost, its address, and the names given by -host"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api := ovhtest.NewPipeServer()
+				defer api.Close()
+				logger := log.New(io.Discard, "", 0)
+				signer := &ovhauth.Transport{Endpoint: api.Endpoint(), Credentials: api.Credentials(), Base: noting{api.Transport()}}
+				client := serveOne(t, guard(false, nil, proxy(&ovhauth.RetryTransport{Base: signer}, logger), logger))
+				began := time.Now()
+				io.WriteString(client, test.head+"\r\n\r\n"+test.body)
+				r := bufio.NewReader(client)
+				resp, err := http.ReadResponse(r, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var body struct{ Message string }
+				if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
+					t.Fatal(err)
+				}
+				if got := resp.Proto + " " + resp.Status + " " + body.Message; got != test.want || len(api.Exchanges()) != 0 {
+					t.Errorf("got %q, and %d requests went to the API; want %q, and none", got, len(api.Exchanges()), test.want)
+				}
+				if rest, err := io.ReadAll(r); err != nil || time.Since(began) > bodyTimeout {
+					t.Errorf("the connection ended after %s with %q, %v; want its end within %s", time.Since(began), rest, err, bodyTimeout)
+				}
+			})
+		})
+	}
+}
+
+// deadlines counts the deadlines that are set.
+type deadlines struct {
+	http.ResponseWriter
+	set int
+}
+
+func (d *deadlines) SetReadDeadline(time.Time) error { d.set++; return nil }
+
+func TestOnlyBodiesOfHTTP1AreLimited(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		major int
+		body  io.Reader
+		want  int
+	}{
+		{"HTTP/1 with a body", 1, strings.NewReader("a"), 1},
+		{"HTTP/1 without", 1, http.NoBody, 0},
+		{"HTTP/2 with a body", 2, strings.NewReader("a"), 0},
+	} {
+		req := httptest.NewRequest("PUT", "/me", test.body)
+		req.ProtoMajor = test.major
+		w := &deadlines{ResponseWriter: httptest.NewRecorder()}
+		limitRest(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, req)
+		if w.set != test.want {
+			t.Errorf("%s: %d deadlines set, want %d", test.name, w.set, test.want)
+		}
 	}
 }
 
