@@ -12,17 +12,20 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,11 +157,13 @@ func TestRedirectsLeadBack(t *testing.T) {
 		}
 		w.WriteHeader(http.StatusFound)
 	}))
+	secure := "https" + strings.TrimPrefix(string(f.api.Endpoint()), "http") + "/me" // another origin
 	for _, test := range []struct{ given, want string }{
 		{string(f.api.Endpoint()) + "/me?a=b#c", "/1.0/me?a=b#c"},
 		{"/1.0/me", "/1.0/me"},
 		{"me", "/1.0/me"},
 		{"https://example.com/1.0/me", "https://example.com/1.0/me"},
+		{secure, secure},
 		{"", ""},
 	} {
 		location = test.given
@@ -644,6 +649,9 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 	})
 }
 
+// listening is how the program says where it is.
+var listening = regexp.MustCompile(`curl (https?://[0-9.:]+)/me`)
+
 // running is the program, as main runs it.
 type running struct {
 	out *lines
@@ -665,7 +673,6 @@ func runProxy(t *testing.T, args ...string) running {
 			t.Errorf("run: %v, want no error", err)
 		}
 	})
-	listening := regexp.MustCompile(`curl (https?://[0-9.:]+)/me`)
 	for scanner := bufio.NewScanner(reader); scanner.Scan(); {
 		if m := listening.FindStringSubmatch(scanner.Text()); m != nil {
 			go io.Copy(io.Discard, reader)
@@ -699,6 +706,41 @@ func TestRunWithoutKeys(t *testing.T) {
 	}
 }
 
+// What run puts together: it says nothing of missing keys, leads redirects back, and takes any address if it is exposed.
+func TestRunWithKeys(t *testing.T) {
+	withoutKeys(t)
+	api := ovhtest.NewServer()
+	defer api.Close()
+	api.Handle("GET /old", http.RedirectHandler(string(api.Endpoint())+"/me", http.StatusFound))
+	keys := api.Credentials()
+	t.Setenv("OVH_ENDPOINT", string(api.Endpoint()))
+	for _, test := range []struct {
+		name string
+		env  map[string]string
+		want int
+	}{
+		{"three keys", map[string]string{"OVH_APPLICATION_KEY": keys.ApplicationKey, "OVH_APPLICATION_SECRET": keys.ApplicationSecret,
+			"OVH_CONSUMER_KEY": keys.ConsumerKey}, 302},
+		{"a token", map[string]string{"OVH_ACCESS_TOKEN": "unknown"}, 401},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for name, value := range test.env {
+				t.Setenv(name, value)
+			}
+			p := runProxy(t, "-expose")
+			req := request(t, "GET", p.url+"/old", "")
+			req.Host = "192.0.2.1"
+			resp, body := call(t, req)
+			if to := resp.Header.Get("Location"); resp.StatusCode != test.want || test.want == 302 && to != "/1.0/me" {
+				t.Errorf("got %s to %q, %s; want %d to /1.0/me", resp.Status, to, body, test.want)
+			}
+			if strings.Contains(p.out.String(), "There is no consumer key") {
+				t.Errorf("said %s, want nothing of a consumer key", p.out)
+			}
+		})
+	}
+}
+
 func TestRunWithAnApplicationAlone(t *testing.T) {
 	withoutKeys(t)
 	t.Setenv("OVH_APPLICATION_KEY", "a")
@@ -711,12 +753,19 @@ func TestRunWithAnApplicationAlone(t *testing.T) {
 // The certificate that -tls makes can be trusted, for localhost and the names of -host.
 func TestRunWithTLS(t *testing.T) {
 	withoutKeys(t)
+	var path string
+	t.Cleanup(func() { // after that of runProxy
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("at the end the certificate is there (%v), want it removed", err)
+		}
+	})
 	p := runProxy(t, "-tls", "-host", "gateway.example")
 	m := regexp.MustCompile(`The certificate is in (\S+)\. `).FindStringSubmatch(p.out.String())
 	if m == nil {
 		t.Fatalf("said %s, want where the certificate is", p.out)
 	}
-	content, err := os.ReadFile(m[1])
+	path = m[1]
+	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -771,8 +820,11 @@ func TestRunWithACertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != 200 || leaf.VerifyHostname("192.0.2.1") != nil {
+	if resp.StatusCode != 200 || leaf.VerifyHostname("192.0.2.1") != nil || leaf.VerifyHostname("::1") != nil {
 		t.Errorf("got %s by %v, want 200", resp.Status, leaf.IPAddresses)
+	}
+	if err := leaf.CheckSignatureFrom(leaf); err != nil {
+		t.Errorf("as its own authority: %v, want no error", err)
 	}
 }
 
@@ -785,5 +837,76 @@ func TestRunReportsWhatIsWrong(t *testing.T) {
 	}
 	if err := run(t.Context(), []string{"-h"}, io.Discard, io.Discard); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("-h: %v, want flag.ErrHelp", err)
+	}
+}
+
+// program is set in the environment of this test, run as the program itself.
+const program = "OVHAUTH_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(program) != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// Either signal lets a request under way end.
+func TestSignals(t *testing.T) {
+	withoutKeys(t)
+	t.Setenv(program, "1")
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			api := ovhtest.NewServer()
+			defer api.Close()
+			keys := api.Credentials()
+			t.Setenv("OVH_ENDPOINT", string(api.Endpoint()))
+			t.Setenv("OVH_APPLICATION_KEY", keys.ApplicationKey)
+			t.Setenv("OVH_APPLICATION_SECRET", keys.ApplicationSecret)
+			t.Setenv("OVH_CONSUMER_KEY", keys.ConsumerKey)
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-listen", "127.0.0.1:0")
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			var url string
+			for scanner := bufio.NewScanner(out); url == "" && scanner.Scan(); {
+				if m := listening.FindStringSubmatch(scanner.Text()); m != nil {
+					url = m[1]
+				}
+			}
+			api.Handle("GET /slow", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if err := cmd.Process.Signal(signal); err != nil {
+					t.Error(err)
+				}
+				for { // until the port is closed
+					conn, err := new(net.Dialer).DialContext(r.Context(), "tcp", strings.TrimPrefix(url, "http://"))
+					if err != nil {
+						break
+					}
+					conn.Close()
+				}
+				io.WriteString(w, "done")
+			}))
+			if resp, body := call(t, request(t, "GET", url+"/slow", "")); resp.StatusCode != 200 || body != "done" {
+				t.Errorf("got %s %s, want 200 done", resp.Status, body)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("the program ended with %v, want no error", err)
+			}
+		})
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	t.Setenv(program, "1")
+	for flags, want := range map[string]int{"-h": 0, "-x": 1} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], flags)
+		if cmd.Run(); cmd.ProcessState.ExitCode() != want {
+			t.Errorf("%s: exit status %d, want %d", flags, cmd.ProcessState.ExitCode(), want)
+		}
 	}
 }
