@@ -605,6 +605,42 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 	}
 }
 
+// What ends otherwise is not said to stand still.
+func TestBodiesThatDoNotStandStill(t *testing.T) {
+	for _, test := range []struct {
+		name, sent string
+		leave      bool // after the body's last part
+		want       string
+	}{
+		{"a client that leaves", "PUT /me HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab", true, "PUT /me: 499: the client has left\n"},
+		{"an API that fails an hour later", "POST /me HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nabcd", false, "POST /me: 502: cut\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				out := new(lines)
+				client := serveOne(t, proxy(roundTripper(func(req *http.Request) (*http.Response, error) {
+					if _, err := io.ReadAll(req.Body); err != nil {
+						return nil, req.Context().Err()
+					}
+					time.Sleep(time.Hour)
+					return nil, errors.New("cut")
+				}), log.New(out, "", 0)))
+				io.WriteString(client, test.sent)
+				synctest.Wait()
+				if test.leave {
+					client.Close()
+				} else {
+					bufio.NewReader(client).ReadString('\n')
+				}
+				synctest.Wait()
+				if got := out.String(); got != test.want {
+					t.Errorf("logged %q, want %q", got, test.want)
+				}
+			})
+		})
+	}
+}
+
 // deadlines counts the deadlines that are set.
 type deadlines struct {
 	http.ResponseWriter

@@ -35,8 +35,8 @@ func proxy(transport http.RoundTripper, logger *log.Logger) http.Handler {
 		FlushInterval:  -1,
 		ErrorLog:       logger,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if passageOf(r).stalled.Load() {
-				err = errStalled // net/http ends the context as well, which is what the transport tells of
+			if until := passageOf(r).until.Load(); until != nil && !time.Now().Before(*until) {
+				err = errStalled // net/http ends the context first, and that may be what the transport tells of
 			}
 			status, message, reason := explain(err)
 			logger.Printf("%s %s: %d: %s", r.Method, r.URL.EscapedPath(), status, oneLine(reason))
@@ -157,8 +157,8 @@ func writeError(w http.ResponseWriter, status int, message string) {
 
 // passage is what becomes known of a request on its way.
 type passage struct {
-	scheme, host string      // where it was sent
-	stalled      atomic.Bool // its body stood still
+	scheme, host string                    // where it was sent
+	until        atomic.Pointer[time.Time] // when the part of its body that is being read is to be there
 }
 
 type passageKey struct{}
@@ -201,15 +201,16 @@ type patient struct {
 }
 
 func (p *patient) Read(b []byte) (int, error) {
-	p.connection.SetReadDeadline(time.Now().Add(bodyTimeout))
+	until := time.Now().Add(bodyTimeout)
+	p.passage.until.Store(&until)
+	p.connection.SetReadDeadline(until)
 	n, err := p.ReadCloser.Read(b)
-	switch {
-	case err == nil, err == io.EOF:
-		return n, err
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		p.passage.stalled.Store(true)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, errStalled
-	default:
-		return n, fmt.Errorf("%w: %w", errMalformed, err)
 	}
+	p.passage.until.Store(nil)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	return n, err
 }
