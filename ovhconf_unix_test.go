@@ -75,7 +75,7 @@ func TestLargestFile(t *testing.T) {
 	f := isolate(t)
 	for name, more := range map[string]string{
 		"a file of almost 1 MiB": strings.Repeat("#\n", (maxConf-len(keysEU))/2),
-		"a file of 10,000 lines": strings.Repeat("[a]\n\n;\n", maxLines-strings.Count(keysEU, "\n")),
+		"a file of 10,000 lines": strings.Repeat("a=b\n\n;\n", maxLines-strings.Count(keysEU, "\n")),
 	} {
 		write(t, f.home, keysEU+more)
 		if c, err := FileCredentials(EU, f.home).Retrieve(t.Context()); err != nil || c != credentialsEU {
