@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -71,6 +73,15 @@ func TestServerTime(t *testing.T) {
 	})
 }
 
+func TestServerTimeClosesTheResponse(t *testing.T) {
+	body := &trackedBody{Reader: strings.NewReader("1457018875\n")}
+	base := baseFunc(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 200, Body: body}, nil })
+	got, err := ovhauth.ServerTime(t.Context(), &http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Base: base}})
+	if err != nil || got.Unix() != 1457018875 || body.closed != 1 {
+		t.Errorf("%v, %v, body closed %d times; want 1457018875 and once", got, err, body.closed)
+	}
+}
+
 func TestServerTimeErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		text := func(s string) func(time.Time) string { return func(time.Time) string { return s } }
@@ -91,7 +102,11 @@ func TestServerTimeErrors(t *testing.T) {
 			{"empty", timeAPI(0, 200, text("")), t.Context(), "GET /auth/time", nil},
 			{"longer than 1 MiB", timeAPI(0, 200, text(strings.Repeat(" ", 1<<20)+"1457018875")), t.Context(), "is not a time", nil},
 			{"null", timeAPI(0, 200, text("null")), t.Context(), "is not a time", nil},
+			{"zero", timeAPI(0, 200, text("0")), t.Context(), "is not a time", nil},
 			{"before 1970", timeAPI(0, 200, text("-5")), t.Context(), "is not a time", nil},
+			{"connection lost", &http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Base: baseFunc(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 200, Body: io.NopCloser(io.MultiReader(strings.NewReader("1457018875"), iotest.ErrReader(io.ErrUnexpectedEOF)))}, nil
+			})}}, t.Context(), "reading the response to GET /auth/time", func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }},
 			{"context", timeAPI(0, 200, unix), ended, "", func(err error) bool { return errors.Is(err, context.Canceled) }},
 			{"no Transport of ours", &http.Client{Transport: &http.Transport{}}, t.Context(), "client must use an ovhauth.Transport", nil},
 			{"bad endpoint", &http.Client{Transport: &ovhauth.Transport{Endpoint: "nowhere"}}, t.Context(), `endpoint "nowhere" is neither`, nil},

@@ -937,6 +937,25 @@ func TestRejectionAfterTheCorrection(t *testing.T) {
 	}
 }
 
+// The server's clock was read halfway between the request for its time and the response.
+func TestSlowResponseToTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := new(ovhauth.ServerClock)
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: baseFunc(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path != "/1.0/auth/time" {
+				return response(400, timeOut), nil
+			}
+			time.Sleep(10 * time.Second)
+			now := time.Now().Add(time.Hour)
+			time.Sleep(10 * time.Second)
+			return response(200, unix(now)), nil
+		})}
+		if _, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || clock.Offset() != time.Hour {
+			t.Errorf("%v, the clock is %s ahead; want an hour", err, clock.Offset())
+		}
+	})
+}
+
 // corrected is a clock that another request corrects as soon as it has told the time.
 type corrected struct {
 	ovhauth.ServerClock

@@ -135,7 +135,7 @@ func decode(body []byte, value any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
 	if err := d.Decode(value); err != nil {
-		return noEOF(err)
+		return err
 	}
 	return ended(d)
 }
@@ -148,14 +148,6 @@ func ended(d *json.Decoder) error {
 	}
 	if _, ok := err.(*json.SyntaxError); ok || err == nil {
 		return errors.New("there is text after the JSON value")
-	}
-	return err
-}
-
-// noEOF tells JSON that breaks off from a body that was read to its end.
-func noEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
 	}
 	return err
 }

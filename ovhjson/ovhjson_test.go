@@ -226,8 +226,12 @@ func TestDecodeErrors(t *testing.T) {
 			}
 		})
 	}
-	if _, err := ovhjson.Decode[any](response(200, "}"), nil); err == nil || !strings.HasPrefix(err.Error(), "ovhjson: reading the response") {
-		t.Errorf("a response without its request: %v; want an error that does without", err)
+	for _, req := range []*http.Request{nil, {}} {
+		resp := response(200, "}")
+		resp.Request = req
+		if _, err := ovhjson.Decode[any](resp, nil); err == nil || !strings.HasPrefix(err.Error(), "ovhjson: reading the response") {
+			t.Errorf("a response to the request %v: %v; want an error that does without", req, err)
+		}
 	}
 }
 

@@ -179,3 +179,11 @@ func each[T any](body io.Reader, yield func(T, error) bool) (more bool, err erro
 	}
 	return true, ended(d)
 }
+
+// noEOF tells JSON that breaks off from a body that was read to its end.
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
