@@ -42,6 +42,7 @@ func TestErrorsDoNotRepeatKeys(t *testing.T) {
 		{"an encoded blank", `<b>X-Ovh-Consumer:</b>&#32;` + ck + ` X-Ovh-Application:&nbsp;` + ak},
 		{"JSON", `{"class":"Server::BadGateway","message":"X-Ovh-Consumer: ` + ck + `, ` + signature + `"}`},
 		{"JSON in JSON", `{"message":"{\"X-Ovh-Consumer\": \"` + ck + `\", \"headers\": [\"` + strings.ReplaceAll(signature, "$", `\u0024`) + `\"]}"}`},
+		{"the name of a JSON detail", `{"message":"no","details":{"Bearer ` + opaque + `":"x"}}`},
 		{"JSON details", `{"message":"no","details":{"X-Ovh-Consumer":"` + ck + `","request":"Bearer ` + opaque + `","headers":{"X-Ovh-Signature":["` + signature + `"]}}}`},
 		{"JSON code", `{"errorCode":"` + signature + `","class":"Bearer ` + token + `","message":"` + token + `"}`},
 		{"not the form that is expected", `["` + signature + `", {"consumerKey": "` + ck + `", "access_token": "` + opaque + `"}]`},

@@ -397,9 +397,11 @@ func TestRepairFails(t *testing.T) {
 
 // A response that breaks off is handed on with what came of it, and with its error.
 func TestRepairKeepsABrokenResponse(t *testing.T) {
+	sent := 0
 	base := baseFunc(func(*http.Request) (*http.Response, error) {
+		sent++
 		resp, broken := response(403, ""), false
-		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"mess`), readerFunc(func([]byte) (int, error) {
+		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(timeOut), readerFunc(func([]byte) (int, error) {
 			if broken {
 				return 0, io.EOF // a reader need not say it twice
 			}
@@ -412,8 +414,8 @@ func TestRepairKeepsABrokenResponse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if body, err := io.ReadAll(resp.Body); string(body) != `{"mess` || err != io.ErrUnexpectedEOF {
-		t.Errorf("got %q, %v", body, err)
+	if body, err := io.ReadAll(resp.Body); string(body) != timeOut || err != io.ErrUnexpectedEOF || sent != 1 {
+		t.Errorf("got %q, %v after %d sendings; want %q, %v after 1", body, err, sent, timeOut, io.ErrUnexpectedEOF)
 	}
 	nilBody := baseFunc(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 403}, nil })
 	if resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: nilBody}).RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 403 {

@@ -325,6 +325,24 @@ func TestRejectedKeysServeOnIfNothingReplacesThem(t *testing.T) {
 	}
 }
 
+// A caller that leaves while the files are read again has not cleared the rejection.
+func TestRejectionOutlastsACancelledCaller(t *testing.T) {
+	f := isolate(t)
+	write(t, f.home, section("ovh-eu", oldToken))
+	p := FileCredentials(EU).(*lookup)
+	c, _ := p.Retrieve(t.Context())
+	write(t, f.home, section("ovh-eu", newToken))
+	p.Invalidate(c)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.Retrieve(ctx); err != context.Canceled {
+		t.Errorf("the one that left: %v, want %v", err, context.Canceled)
+	}
+	if got, err := p.Retrieve(t.Context()); err != nil || got.AccessToken != "t2" {
+		t.Errorf("the next got %q, %v; want t2", got.AccessToken, err)
+	}
+}
+
 // Of several first calls, all use the same service account: what one has found does not replace what another keeps.
 func TestFirstCallsShareAnAccount(t *testing.T) {
 	f := isolate(t)
