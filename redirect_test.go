@@ -120,6 +120,9 @@ func TestRedirectOfARelativeRequestToAStranger(t *testing.T) {
 	}
 }
 
+// wrapper passes on all that a Transport can, as one for tracing does.
+type wrapper struct{ *ovhauth.Transport }
+
 // What leads back to the Transport itself is an error that shows the right line, not an endless loop.
 func TestTransportBelowItself(t *testing.T) {
 	old := http.DefaultTransport
@@ -128,6 +131,7 @@ func TestTransportBelowItself(t *testing.T) {
 		for name, transport := range map[string]http.RoundTripper{
 			"Transport":                 &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared},
 			"RetryTransport, Transport": &ovhauth.RetryTransport{Base: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared}},
+			"a wrapper, Transport":      wrapper{&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared}},
 		} {
 			http.DefaultTransport = transport
 			closing := &trackedBody{Reader: strings.NewReader("x")}

@@ -57,6 +57,7 @@ type Transport struct {
 	ready     atomic.Pointer[setup]
 	clock     ServerClock
 	timeQuery flight[*correction]
+	closing   atomic.Bool
 	trusted   atomic.Int64 // until then, in Unix nanoseconds, a Date that is far off does not make the clock suspect
 }
 
@@ -93,15 +94,11 @@ func (t *Transport) base() http.RoundTripper {
 
 // CloseIdleConnections closes the idle connections of Base, if it can do so.
 func (t *Transport) CloseIdleConnections() {
-	base := t.Base
-	if base == nil {
-		base = http.DefaultTransport
-		switch base.(type) {
-		case *Transport, *RetryTransport: // which may lead back here
-			return
-		}
+	if t.closing.Swap(true) {
+		return // http.DefaultTransport may lead back here
 	}
-	if c, ok := base.(interface{ CloseIdleConnections() }); ok {
+	defer t.closing.Store(false)
+	if c, ok := t.base().(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }
