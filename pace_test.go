@@ -709,8 +709,11 @@ func TestLateTimer(t *testing.T) {
 		for range 5 {
 			p.join(time.Time{}, false)
 		}
+		p.mu.Lock()
 		p.run(time.Now().Add(25 * time.Millisecond)) // two turns have come, and the second is not late by more than timerError
-		if got := p.waiting(); got != 3 {
+		got := p.waiting()
+		p.mu.Unlock()
+		if got != 3 {
 			t.Errorf("%d of 5 wait after 25 ms at 100 a second, want 3", got)
 		}
 	})

@@ -326,7 +326,7 @@ func TestRejectedKeysServeOnIfNothingReplacesThem(t *testing.T) {
 }
 
 // A caller that leaves while the files are read again has not cleared the rejection.
-func TestRejectionOutlastsACancelledCaller(t *testing.T) {
+func TestRejectionOutlastsACanceledCaller(t *testing.T) {
 	f := isolate(t)
 	write(t, f.home, section("ovh-eu", oldToken))
 	p := FileCredentials(EU).(*lookup)
