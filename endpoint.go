@@ -100,6 +100,14 @@ func ParseEndpoint(nameOrURL string) (Endpoint, error) {
 	return e.full(), nil
 }
 
+// withoutPassword is e for an error or a print. An endpoint that has a user is not valid, and may hold a password.
+func (e Endpoint) withoutPassword() string {
+	if strings.Contains(string(e), "@") {
+		return "…"
+	}
+	return string(e)
+}
+
 // parsedEndpoint is an Endpoint taken apart once, so that routing a request parses nothing. Paths are in their escaped form.
 type parsedEndpoint struct {
 	scheme string
@@ -122,11 +130,7 @@ func parseEndpoint(e Endpoint) (*parsedEndpoint, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
-		// What could not be parsed is not repeated when it may hold a password.
-		if strings.Contains(s, "@") {
-			s = "…"
-		}
-		return nil, permanentErrorf("endpoint %q is neither a known name (%s) nor an https:// URL", s, openNames)
+		return nil, permanentErrorf("endpoint %q is neither a known name (%s) nor an https:// URL", Endpoint(s).withoutPassword(), openNames)
 	}
 	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !plainHost(u.Host) {
 		return nil, permanentErrorf("endpoint %s://%s: it may only have a scheme, a host (in ASCII), a port and a path", u.Scheme, u.Hostname())

@@ -32,7 +32,7 @@ import (
 // An error of the token endpoint matches [*APIError] with its status and its code, such as "invalid_client"; no other text of the
 // response is kept, since it may repeat the secret. Redirects are not followed, so that the secret goes to no other host.
 func ServiceAccount(e Endpoint, clientID, clientSecret string) CredentialProvider {
-	return newServiceAccount(cmp.Or(string(e), "the default endpoint"), clientID, clientSecret, func(ctx context.Context) (string, error) {
+	return newServiceAccount(cmp.Or(e.withoutPassword(), "the default endpoint"), clientID, clientSecret, func(ctx context.Context) (string, error) {
 		parsed, err := findEndpoint(ctx, e)
 		if err != nil {
 			return "", err

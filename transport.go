@@ -106,7 +106,7 @@ func (t *Transport) CloseIdleConnections() {
 // Format prints the endpoint alone. Under a wrong verb such as %s, fmt would print a Transport's fields, and theirs, without
 // asking Credentials how they want to be printed.
 func (t *Transport) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "&ovhauth.Transport{Endpoint:%q}", string(t.Endpoint))
+	fmt.Fprintf(f, "&ovhauth.Transport{Endpoint:%q}", t.Endpoint.withoutPassword())
 }
 
 type withoutSignature struct{}
