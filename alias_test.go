@@ -48,6 +48,7 @@ func TestWhatAnEndpointOwns(t *testing.T) {
 		{EU, "https://api.eu.ovhcloud.com/console/", true},
 		{EU, "https://api.ovh.com:8443/1.0/me", false},
 		{EU, "http://api.ovh.com/1.0/me", false},
+		{EU, "http://api.ovh.com:443/1.0/me", false},
 		{EU, "https://api.ovh.com.evil.example/1.0/me", false},
 		{EU, "https://evil.example/api.ovh.com", false},
 		{EU, "https://api.ovh.com./1.0/me", false},

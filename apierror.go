@@ -157,7 +157,7 @@ func CheckResponse(resp *http.Response) error {
 }
 
 func newAPIError(resp *http.Response, body []byte) *APIError {
-	e := &APIError{StatusCode: resp.StatusCode, QueryID: resp.Header.Get("X-Ovh-Queryid"), RetryAfter: max(0, retryAfter(resp))}
+	e := &APIError{StatusCode: resp.StatusCode, QueryID: withoutKeys(resp.Header.Get("X-Ovh-Queryid")), RetryAfter: max(0, retryAfter(resp))}
 	if req := resp.Request; req != nil {
 		e.Method = cmp.Or(req.Method, http.MethodGet)
 		if req.URL != nil {
@@ -167,28 +167,32 @@ func newAPIError(resp *http.Response, body []byte) *APIError {
 	if n := noteOf(resp); n != nil {
 		e.unsigned = n.unsigned
 	}
+	clean := withoutKeys
+	if keyName.Match(body) {
+		clean = withoutLongWords
+	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(body, &fields) != nil {
 		e.isText = true
-		e.Message = oneLine(withoutKeys(tag.ReplaceAllString(withoutKeys(string(body)), " ")))
+		e.Message = oneLine(clean(tag.ReplaceAllString(clean(string(body)), " ")))
 		return e
 	}
-	e.Code = cmp.Or(text(fields["errorCode"]), text(fields["error"]))
-	e.Class = text(fields["class"])
-	e.Message = cmp.Or(text(fields["message"]), text(fields["error_description"]))
+	e.Code = cmp.Or(text(fields["errorCode"], clean), text(fields["error"], clean))
+	e.Class = text(fields["class"], clean)
+	e.Message = cmp.Or(text(fields["message"], clean), text(fields["error_description"], clean))
 	var details map[string]json.RawMessage
 	if json.Unmarshal(fields["details"], &details) == nil && len(details) > 0 {
 		e.Details = make(map[string]string, len(details))
 		for name, value := range details {
-			e.Details[withoutKeys(name)] = detail(name, value)
+			e.Details[clean(name)] = detail(name, value, clean)
 		}
 	}
 	return e
 }
 
 // detail is a text of which the name may say that it is a key.
-func detail(name string, value json.RawMessage) string {
-	s := text(value)
+func detail(name string, value json.RawMessage, clean func(string) string) string {
+	s := text(value, clean)
 	if pair := name + ": " + s; withoutKeys(pair) != pair {
 		return redacted
 	}
@@ -196,11 +200,11 @@ func detail(name string, value json.RawMessage) string {
 }
 
 // text returns a JSON string's value, nothing for null, and any other JSON as it is written; without keys.
-func text(raw json.RawMessage) (s string) {
+func text(raw json.RawMessage, clean func(string) string) (s string) {
 	if json.Unmarshal(raw, &s) != nil {
 		s = string(raw)
 	}
-	return withoutKeys(s)
+	return clean(s)
 }
 
 var tag = regexp.MustCompile(`<[^>]*>`)
@@ -208,10 +212,10 @@ var tag = regexp.MustCompile(`<[^>]*>`)
 // What a page may show of a request: a signature, also with its dollars escaped; a bearer token, or one that tells by its form that
 // it is a JWT; and the value that follows the name of a header or field that holds a key, in whatever notation.
 var (
-	signatureText = regexp.MustCompile(`(?i)(?:\$|%24|&#0*36;|&#x0*24;|&dollar;|\\u0024)1(?:\$|%24|&#0*36;|&#x0*24;|&dollar;|\\u0024)[0-9a-f]{8,}`)
-	tokenText     = regexp.MustCompile(`(?i)\b(bearer(?:[\s+]|%20|&nbsp;)+)[^\s"'<>&,;\\]+|\beyJ[\w-]+\.[\w-]+\.[\w-]*`)
+	signatureText = regexp.MustCompile(`(?i)` + dollars + `1` + dollars + `(?:<[^>]*>|\s)*[0-9a-f]{8,}`)
+	tokenText     = regexp.MustCompile(`(?i)\b(bearer(?:` + between + `|[\s+]|%20)+)[^\s"'<>&,;\\]+|\beyJ[\w-]+\.[\w-]+\.[\w-]*`)
 	headerText    = regexp.MustCompile(`(?i)(x[-_]ovh[-_](?:application|consumer|timestamp|signature)(?:` + between + `|\s)+)` + value)
-	fieldText     = regexp.MustCompile(`(?i)(\b(?:authorization|(?:application|consumer)[-_]?key|(?:application|client)[-_]?secret|access[-_]?token)` +
+	fieldText     = regexp.MustCompile(`(?i)(\b(?:authorization|(?:application|consumer)[-_]?key|(?:application|client)[-_]?secret|(?:access|refresh|id)[-_]?token)` +
 		`\s*(?:` + between + `)(?:` + between + `|\s)*(?:(?:basic|bearer|mac)\s+)?)` + value)
 )
 
@@ -219,8 +223,26 @@ const (
 	// between is what stands between a name and its value, also where a language prints a list or a map. The longer forms come first.
 	between = `<[^>]*>|&(?:quot|nbsp|gt|#0*(?:3[249]|58|6[12])|#x0*(?:2[027]|3[ade]));|%3a|%3d|['"]value['"]|['"],|[bu]['"]|` +
 		`(?:string|array)\(\d+\)|string\{|\[\d+\]|[:=>|'"\[\]({\\]`
-	value = `[^\s"'<>&,;\])}\\]+`
+	value   = `[^\s"'<>&,;\])}\\]+`
+	dollars = `(?:\\*(?:\$|%(?:25)?24|&#0*36;|&#x0*24;|&dollar;|[ux](?:00)?24))+`
 )
+
+// A page that names a key may show it in a notation of its own, even in front of the name. So it loses all long words with a digit. Keys
+// have 16 letters and digits or more; the parts of a UUID have fewer than 13.
+var (
+	keyName = regexp.MustCompile(`(?is)x.{1,14}ovh.{1,20}(?:application|consumer|signature)|(?:application|consumer).{0,6}key|` +
+		`(?:application|client).{0,6}secret|(?:access|refresh|id).{0,6}token`)
+	longWord = regexp.MustCompile(`[0-9A-Za-z]{13,}`)
+)
+
+func withoutLongWords(s string) string {
+	return longWord.ReplaceAllStringFunc(withoutKeys(s), func(word string) string {
+		if strings.ContainsAny(word, "0123456789") {
+			return redacted
+		}
+		return word
+	})
+}
 
 // withoutKeys cuts what looks like a key, a signature or a token out of s.
 func withoutKeys(s string) string {
@@ -288,6 +310,8 @@ const (
 
 	// peekTime is how long a response whose body stalls is waited for. It has arrived, and its status is worth more than its text.
 	peekTime = time.Second
+
+	closeTime = 100 * time.Millisecond
 )
 
 // peekedBody is a body of which the start is read by look, in a goroutine that ends when the body is closed, or before.
@@ -351,7 +375,18 @@ func (p *peekedBody) give(b []byte) int {
 	return n
 }
 
-func (p *peekedBody) Close() error { return p.source.Close() }
+// Close does not wait long for a Close that waits for look: net/http's gzip reader cannot be closed before its first bytes have come.
+// Both end with the request's context then.
+func (p *peekedBody) Close() error {
+	select {
+	case <-p.stopped:
+		return p.source.Close()
+	default:
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	return untilDone(ctx, func() {}, p.source.Close)
+}
 
 // note is what a Transport knows about the response to a request, and the request does not show.
 type note struct {

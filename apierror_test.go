@@ -30,7 +30,9 @@ func TestCheckResponse(t *testing.T) {
 			ovhauth.APIError{Code: "INVALID_SIGNATURE", Message: "Invalid signature"},
 			call + "400 Bad Request: INVALID_SIGNATURE: Invalid signature: the application secret or the consumer key is not the one that belongs to this application key"},
 		{400, `{"class":"Client::BadRequest","message":"Invalid signature"}`, ovhauth.ErrInvalidSignature,
-			ovhauth.APIError{Class: "Client::BadRequest", Message: "Invalid signature"}, "the application secret or"},
+			ovhauth.APIError{Class: "Client::BadRequest", Message: "Invalid signature"},
+			", or the API could not make sense of the body, such as a list where it expects a number"},
+		{400, `{"message":" INVALID signature"}`, ovhauth.ErrInvalidSignature, ovhauth.APIError{Message: " INVALID signature"}, "the application secret or"},
 		{400, timeOut, ovhauth.ErrQueryTimeOut, ovhauth.APIError{Code: "QUERY_TIME_OUT", Message: "Query out of time"}, "check this machine's clock"},
 		{400, timeOutOnly, ovhauth.ErrQueryTimeOut, ovhauth.APIError{Class: "Client::BadRequest", Message: "Query out of time"}, "check this machine's clock"},
 		{403, `{"errorCode":"INVALID_KEY","httpCode":"403 Forbidden","message":"This application key is invalid"}`, ovhauth.ErrInvalidKey,
@@ -50,10 +52,17 @@ func TestCheckResponse(t *testing.T) {
 				Details: map[string]string{"unauthorizedActionsByAuthentication": "", "unauthorizedActionsByIAM": "vps:apiovh:reboot"}},
 			"no IAM policy of the account allows DELETE /1.0/me to these credentials: unauthorizedActionsByIAM vps:apiovh:reboot"},
 		{401, `{"message":"You must login first"}`, nil, ovhauth.APIError{Message: "You must login first"}, "it carried no credentials"},
+		{403, `{"errorCode":"MISSING_CREDENTIAL","message":"No credential"}`, nil, ovhauth.APIError{Code: "MISSING_CREDENTIAL", Message: "No credential"},
+			"No credential: it carried no credentials, or a consumer key that is not validated yet"},
+		{401, `{"message":"You must send your application key to request new credentials"}`, nil,
+			ovhauth.APIError{Message: "You must send your application key to request new credentials"}, "the Transport's credentials lack an application key"},
 		{403, busy, nil, ovhauth.APIError{Class: "Client::Forbidden::Busy", Message: "An operation is already running"}, "An operation is already running"},
 		{404, `{"message":"Got an invalid (or empty) URL"}`, nil, ovhauth.APIError{Message: "Got an invalid (or empty) URL"}, "there is no such path at this endpoint"},
 		{400, `{"error":"invalid_client_credentials","error_description":"client secret invalid"}`, nil,
 			ovhauth.APIError{Code: "invalid_client_credentials", Message: "client secret invalid"}, "400 Bad Request: invalid_client_credentials: client secret invalid"},
+		{400, `{"error":"invalid_key"}`, nil, ovhauth.APIError{Code: "invalid_key"}, "400 Bad Request: invalid_key"}, // of OAuth2
+		{403, `{"error":"e","errorCode":"INVALID_KEY","error_description":"d","message":"m"}`, ovhauth.ErrInvalidKey,
+			ovhauth.APIError{Code: "INVALID_KEY", Message: "m"}, "INVALID_KEY: m"},
 		{409, `{"message":"no","details":{"n":1,"list":["a",{"b":null}],"s":"x","z":null}}`, nil,
 			ovhauth.APIError{Message: "no", Details: map[string]string{"n": "1", "list": `["a",{"b":null}]`, "s": "x", "z": ""}}, "no: list"},
 		{403, `{"code":42,"queryId":"x","statusCode":200,"message":7,"class":null,"details":"none"}`, nil, ovhauth.APIError{Message: "7"}, "403 Forbidden: 7"},
@@ -115,13 +124,14 @@ func TestCheckResponseOddities(t *testing.T) {
 	endless := &zeroReader{left: 1 << 40}
 	for name, resp := range map[string]*http.Response{
 		"nothing but a status": {StatusCode: 500},
-		"empty request":        {StatusCode: 500, Request: &http.Request{}},
+		"GET":                  {StatusCode: 500, Request: &http.Request{}},
 		"endless":              {StatusCode: 500, Body: io.NopCloser(endless)},
 		"broken":               {StatusCode: 500, Body: io.NopCloser(readerFunc(func([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }))},
 	} {
 		err := ovhauth.CheckResponse(resp)
-		if s := fmt.Sprint(err); !strings.Contains(s, ": 500 Internal Server Error") || strings.Contains(s, ": :") || len(s) > 2000 {
-			t.Errorf("%s: got %q, want a short text with the status", name, s)
+		if s := fmt.Sprint(err); !strings.Contains(s, ": 500 Internal Server Error") || (name == "GET") != strings.HasPrefix(s, "ovhauth: GET: ") ||
+			strings.Contains(s, ": :") || len(s) > 2000 {
+			t.Errorf("%s: got %q, want a short text with the status, and the method if it is known", name, s)
 		}
 	}
 	if endless.read > 16<<10 {

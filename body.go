@@ -31,7 +31,8 @@ func newReplay(req *http.Request, limit int64) replay {
 }
 
 func keepBody(source io.ReadCloser, limit int64) replay {
-	k := &keptBody{source: source, closeSource: sync.OnceFunc(func() { source.Close() }), limit: limit}
+	k := &keptBody{source: source, closeSource: sync.OnceFunc(func() { source.Close() }), limit: limit,
+		reading: make(chan struct{}, 1)}
 	return replay{again: k.again, kept: k}
 }
 
@@ -81,7 +82,7 @@ type keptBody struct {
 	limit       int64
 	kept        atomic.Int32 // how much of the source: partly, wholly, tooLong, or partly since it is broken
 
-	reading sync.Mutex // locked while the source is read, which may take long; guards what follows
+	reading chan struct{} // full while the source is read; guards what follows. Waiting for a mutex would stop the time of a synctest bubble
 	source  io.Reader
 	bytes   []byte // all that was read, unless it is too long; does not change any more once it is kept wholly
 	read    int64  // how much that is
@@ -136,8 +137,8 @@ type keptReader struct {
 
 func (r *keptReader) Read(p []byte) (n int, err error) {
 	k := r.k
-	k.reading.Lock()
-	defer k.reading.Unlock()
+	k.reading <- struct{}{}
+	defer func() { <-k.reading }()
 	switch {
 	case r.closed.Load():
 		return 0, http.ErrBodyReadAfterClose

@@ -457,6 +457,7 @@ func TestSecondReaderEndsWithTheContext(t *testing.T) {
 		}
 		_, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &recorder{}}).RoundTrip(req)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if err != context.DeadlineExceeded || reads > 6 {
 			t.Errorf("got %v, read %d times; want %v, and no reading after 5 s", err, reads, context.DeadlineExceeded)
 		}

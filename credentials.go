@@ -70,9 +70,9 @@ func (f CredentialFunc) Retrieve(ctx context.Context) (Credentials, error) { ret
 //
 //   - The environment, unless OVH_ENDPOINT names another endpoint than e. If it has all of a kind, no file is opened for more.
 //   - ./ovh.conf, then .ovh.conf in the user's home directory, then /etc/ovh.conf. One that is absent or cannot be read is skipped,
-//     and so is what is not a regular file of at most 1 MiB. In each, the section [ovh-eu], named like the endpoint, then one named
-//     by a URL of the same API. The keys are the variables in lower case without OVH_. Values are taken literally: quotes are
-//     kept, and # or ; begins a comment only at the start of a line.
+//     and so is what is not a regular file of at most 1 MiB and 10,000 lines besides comments. In each, the section [ovh-eu], named
+//     like the endpoint, then one named by a URL of the same API. The keys are the variables in lower case without OVH_. Values are
+//     taken literally: quotes are kept, and # or ; begins a comment only at the start of a line.
 //   - Instead of these sections, [profile:NAME], if OVH_PROFILE, or else profile in [default], says so, unless its endpoint is
 //     another than e. This is the format of the OVHcloud CLI.
 //

@@ -195,12 +195,16 @@ func TestPrecedence(t *testing.T) {
 			cwd: "[https://api.example.com:4242]\n" + keysEU[len("[ovh-eu]\n"):] + "[ovh-eu]\nconsumer_key = eu\n", want: credentialsEU},
 		{name: "another path of the same host", endpoint: "https://gw.example/eu/1.0",
 			cwd: "[https://gw.example/ca/1.0]\nconsumer_key = ca\n[https://gw.example/eu]\n" + keysEU[len("[ovh-eu]\n"):], want: credentialsEU},
+		{name: "another scheme of the same host", endpoint: "https://127.0.0.1:8080/1.0", cwd: "[http://127.0.0.1:8080/1.0]\n" + keysEU[len("[ovh-eu]\n"):],
+			wantErr: []string{"missing credentials"}},
 		{name: "a known endpoint given as a URL", endpoint: "https://eu.api.ovh.com/v1", cwd: keysEU, want: credentialsEU},
 		{name: "the named section goes before the URL's",
 			cwd:  "[https://eu.api.ovh.com/1.0]\nconsumer_key = url\napplication_key = AK\n[ovh-eu]\napplication_secret = AS\nconsumer_key = CK\n",
 			want: credentialsEU},
 		{name: "profile of OVH_PROFILE", env: []string{"PROFILE=work"}, home: keysEU + "[profile:work]\naccess_token = W\n[profile:other]\naccess_token = O\n",
 			cwd: "[default]\nprofile = other\n", want: Credentials{AccessToken: "W"}},
+		{name: "white space around a profile's name", env: []string{"PROFILE= work\n"}, home: "[profile:work]\naccess_token = W\n",
+			want: Credentials{AccessToken: "W"}},
 		{name: "profile of [default]", home: keysEU + "[default]\nprofile = work\n[profile:work]\nendpoint = ovh-eu\naccess_token = W\n",
 			want: Credentials{AccessToken: "W"}},
 		{name: "the profile called default is none", env: []string{"PROFILE=default"},
@@ -258,6 +262,19 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// Of several sections that are named by URLs of one API, it is always the same that counts.
+func TestSectionsHaveAnOrder(t *testing.T) {
+	isolate(t)
+	for _, name := range []string{"https://eu.api.ovh.com/1.0", "https://api.ovh.com/v1", "https://api.eu.ovhcloud.com", "https://api.ovh.com/1.0"} {
+		appendTo(t, "ovh.conf", section(name, map[string]string{"access_token": name}))
+	}
+	for range 20 {
+		if c, err := FileCredentials(EU).Retrieve(t.Context()); err != nil || c.AccessToken != "https://api.eu.ovhcloud.com" {
+			t.Fatalf("got that of %s, %v; want that of the first in alphabetical order", c.AccessToken, err)
+		}
+	}
+}
+
 func TestSourcesOfEachProvider(t *testing.T) {
 	f := isolate(t)
 	write(t, f.home, keysEU)
@@ -300,8 +317,11 @@ func TestEnvCredentialsReadsNoFile(t *testing.T) {
 		asked = req.URL.Host
 		return response(400, ""), nil
 	})
-	if EnvCredentials().Retrieve(ctx); asked != "www.ovh.com" {
-		t.Errorf("asked %s for a token", asked)
+	for endpoint, want := range map[string]string{"": "www.ovh.com", "ovh-ca": "ca.ovh.com"} {
+		t.Setenv("OVH_ENDPOINT", endpoint)
+		if EnvCredentials().Retrieve(ctx); asked != want {
+			t.Errorf("OVH_ENDPOINT %q: asked %s for a token, want %s", endpoint, asked, want)
+		}
 	}
 }
 
@@ -518,12 +538,23 @@ func TestNothingFound(t *testing.T) {
 	if n := strings.Count(err.Error(), "ovhauth: "); n != 1 {
 		t.Errorf("%q has %d prefixes", err, n)
 	}
+	if strings.Contains(err.Error(), "skipped") {
+		t.Errorf("%q says that files were skipped, want nothing said of those that are absent", err)
+	}
 	if _, err := sentBy(t, EnvCredentials(), EU); strings.Contains(err.Error(), f.home) {
 		t.Errorf("%q names what has nothing to do with it", err)
 	}
 	if _, err := sentBy(t, nil, "https://api.example.com"); strings.Contains(err.Error(), "createToken") {
 		t.Errorf("%q names what has nothing to do with it", err)
 	}
+	if _, err := sentBy(t, nil, RunAboveCA); strings.Contains(err.Error(), "createToken") {
+		t.Errorf("%q sends the reader to a closed service", err)
+	}
+	write(t, f.cwd, "[default]\nendpoint = https://api.example.com\n")
+	if _, err := sentBy(t, nil, ""); strings.Contains(err.Error(), "OVH_") {
+		t.Errorf("%q names the environment, whose keys a file's endpoint does not get", err)
+	}
+	os.Remove(f.cwd)
 	if _, err := sentBy(t, FileCredentials(EU), EU); strings.Contains(err.Error(), "OVH_") {
 		t.Errorf("%q names what has nothing to do with it", err)
 	}
@@ -712,6 +743,24 @@ func TestTransportTakesTheEndpointOfItsFiles(t *testing.T) {
 	}
 }
 
+// The Transport's own Endpoint goes before that of the provider.
+func TestTransportHasAnEndpointOfItsOwn(t *testing.T) {
+	isolate(t)
+	t.Setenv("OVH_ACCESS_TOKEN", "T")
+	write(t, "ovh.conf", section("ovh-eu", map[string]string{"access_token": "T"}))
+	for _, p := range []CredentialProvider{EnvCredentials(), FileCredentials(EU), DefaultCredentials(EU)} {
+		asked := ""
+		req, _ := http.NewRequest("GET", "/me", nil)
+		_, err := (&Transport{Endpoint: CA, Credentials: p, Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			asked = r.URL.Host
+			return response(200, ""), nil
+		})}).RoundTrip(req)
+		if err != nil || asked != "ca.api.ovh.com" {
+			t.Errorf("%v: asked %s, %v; want ca.api.ovh.com", p, asked, err)
+		}
+	}
+}
+
 // A home that is no directory, as service users have it, holds no file; the other places count.
 func TestHomeIsNoDirectory(t *testing.T) {
 	f := isolate(t)
@@ -732,6 +781,9 @@ func TestNoHome(t *testing.T) {
 	write(t, "~/.ovh.conf", keysEU)
 	if c, err := DefaultCredentials(EU).Retrieve(t.Context()); err != nil || c != (Credentials{}) {
 		t.Errorf("got %v, %v, want no credentials", c, err)
+	}
+	if c, err := FileCredentials(EU, "~/absent.conf", "./~/.ovh.conf").Retrieve(t.Context()); err == nil || !strings.Contains(err.Error(), "~/absent.conf") {
+		t.Errorf("below it: got %v, %v, want an error that names the file", c, err)
 	}
 	if c, err := FileCredentials(EU, "./~/.ovh.conf").Retrieve(t.Context()); err != nil || c != credentialsEU {
 		t.Errorf("named explicitly: got %v, %v, want its keys", c, err)

@@ -100,6 +100,14 @@ func ParseEndpoint(nameOrURL string) (Endpoint, error) {
 	return e.full(), nil
 }
 
+// withoutPassword is e for an error or a print. An endpoint that has a user is not valid, and may hold a password.
+func (e Endpoint) withoutPassword() string {
+	if strings.Contains(string(e), "@") {
+		return "…"
+	}
+	return string(e)
+}
+
 // parsedEndpoint is an Endpoint taken apart once, so that routing a request parses nothing. Paths are in their escaped form.
 type parsedEndpoint struct {
 	scheme string
@@ -122,11 +130,7 @@ func parseEndpoint(e Endpoint) (*parsedEndpoint, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
-		// What could not be parsed is not repeated when it may hold a password.
-		if strings.Contains(s, "@") {
-			s = "…"
-		}
-		return nil, permanentErrorf("endpoint %q is neither a known name (%s) nor an https:// URL", s, openNames)
+		return nil, permanentErrorf("endpoint %q is neither a known name (%s) nor an https:// URL", Endpoint(s).withoutPassword(), openNames)
 	}
 	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || !plainHost(u.Host) {
 		return nil, permanentErrorf("endpoint %s://%s: it may only have a scheme, a host (in ASCII), a port and a path", u.Scheme, u.Hostname())
@@ -187,13 +191,14 @@ func (e *parsedEndpoint) distrust(holder string) error {
 
 // tokenURL is where e's service accounts get their tokens.
 func (e *parsedEndpoint) tokenURL() (string, error) {
+	region := regionsByHost[e.host] // also of another service of the same host
 	switch {
-	case e.region == nil:
+	case region == nil:
 		return e.scheme + "://" + e.host + "/auth/oauth2/token", nil
-	case e.region.tokenURL == "":
+	case region.tokenURL == "":
 		return "", permanentErrorf("%s has no OAuth2 service accounts; use an application key, its secret and a consumer key", e.name())
 	}
-	return e.region.tokenURL, nil
+	return region.tokenURL, nil
 }
 
 func environmentEndpoint() Endpoint {

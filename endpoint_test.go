@@ -25,6 +25,7 @@ func TestParseEndpoint(t *testing.T) {
 		{" ovh-eu\n", ovhauth.EU},
 		{"https://eu.api.ovh.com/1.0", "https://eu.api.ovh.com/1.0"},
 		{"HTTPS://EU.API.OVH.COM/1.0/", "https://eu.api.ovh.com/1.0"},
+		{"https://eu.api.ovh.com/1.0//", "https://eu.api.ovh.com/1.0"},
 		{"https://api.example.com:4242", "https://api.example.com:4242"},
 		{"https://gate.example/a%2Fb/1.0", "https://gate.example/a%2Fb/1.0"},
 		{"http://LocalHost:8080/1.0", "http://localhost:8080/1.0"},

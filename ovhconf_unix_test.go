@@ -23,6 +23,8 @@ var unreadable = map[string]struct {
 	"pipe":      {func(t *testing.T, path string) { must(t, syscall.Mkfifo(path, 0o600)) }, "not a regular file"},
 	"device":    {func(t *testing.T, path string) { must(t, os.Symlink("/dev/zero", path)) }, "not a regular file"},
 	"large":     {func(t *testing.T, path string) { write(t, path, strings.Repeat("#\n", maxConf/2)+"#") }, "larger than 1 MiB"},
+	"keys":      {func(t *testing.T, path string) { write(t, path, strings.Repeat("\f\n\va=b\n", maxLines+1)) }, "more than 10000 lines"},
+	"sections":  {func(t *testing.T, path string) { write(t, path, strings.Repeat(" [a]\n#\n", maxLines+1)) }, "more than 10000 lines"},
 	"forbidden": {func(t *testing.T, path string) {
 		if os.Getuid() == 0 {
 			t.Skip("root can read everything")
@@ -47,8 +49,9 @@ func TestUnreadableFiles(t *testing.T) {
 			f := isolate(t)
 			file.put(t, f.home)
 			got, err := sentBy(t, nil, "")
-			if !errors.Is(err, ErrMissingCredentials) || file.says != "" && (!strings.Contains(err.Error(), f.home) || !strings.Contains(err.Error(), file.says)) {
-				t.Errorf("without keys: %v, %v; want an error that says %q", got, err, file.says)
+			if !errors.Is(err, ErrMissingCredentials) || !strings.Contains(err.Error(), f.home) || !strings.Contains(err.Error(), file.says) ||
+				strings.Contains(err.Error(), "skipped") != (file.says != "") {
+				t.Errorf("without keys: %v, %v; want an error that says %q, and that the file was skipped if it is one", got, err, file.says)
 			}
 			write(t, f.etc, keysEU)
 			if got, err := sentBy(t, nil, ""); err != nil || got.ConsumerKey != "CK" {
@@ -71,9 +74,14 @@ func TestUnreadableFiles(t *testing.T) {
 
 func TestLargestFile(t *testing.T) {
 	f := isolate(t)
-	write(t, f.home, keysEU+strings.Repeat("#\n", (maxConf-len(keysEU))/2))
-	if c, err := FileCredentials(EU, f.home).Retrieve(t.Context()); err != nil || c != credentialsEU {
-		t.Errorf("a file of almost 1 MiB: %v, %v; want its keys", c, err)
+	for name, more := range map[string]string{
+		"a file of almost 1 MiB": strings.Repeat("#\n", (maxConf-len(keysEU))/2),
+		"a file of 10,000 lines": strings.Repeat("a=b\n\n;\n", maxLines-strings.Count(keysEU, "\n")),
+	} {
+		write(t, f.home, keysEU+more)
+		if c, err := FileCredentials(EU, f.home).Retrieve(t.Context()); err != nil || c != credentialsEU {
+			t.Errorf("%s: %v, %v; want its keys", name, c, err)
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ type pace struct {
 	// A lesson begins with a 429 that is news: one of a request that was sent under the last lesson. What else was under way then
 	// says the same thing again, whenever its response comes.
 	lesson  int
-	heldAt  time.Time // when the hold began
+	heldAt  time.Time // when the hold began, moved on by idle time
 	until   time.Time // when it ends, or when another probe leaves if nothing is heard of the last
 	probed  time.Time // when the last probe left, zero if none is under way
 	probes  int       // that were rejected, in this hold
@@ -41,7 +41,6 @@ type pace struct {
 	since  time.Time     // when it began, zero if requests were free since
 	grants int           // in it
 	idle   time.Duration // of it, when a request might have left and none was there
-	last   time.Time     // when something was granted last; at first, the time of the first 429
 
 	// What is known: the rate is kept for a while and grows slowly then. An unknown one doubles every second.
 	rate        float64       // requests a second, 0 if unknown
@@ -101,10 +100,10 @@ func (p *pace) join(deadline time.Time, again bool) (w *waiter, wait time.Durati
 	if p.timer == nil {
 		p.timer = time.AfterFunc(0, p.wake)
 	}
-	now, before := time.Now(), p.waiting()
+	now, before := time.Now(), float64(p.waiting())
 	w = &waiter{left: make(chan struct{}), deadline: deadline, queue: &p.anew}
 	if again {
-		w.queue, before = &p.again, p.again.Len()
+		w.queue, before = &p.again, float64(p.again.Len())
 	}
 	w.expected = p.expected(now, before)
 	if w.away = p.turnsAway(w, now); w.away != "" {
@@ -179,7 +178,8 @@ func (p *pace) run(now time.Time) {
 				p.timer.Reset(p.until.Sub(now))
 				return
 			}
-			p.idle += now.Sub(p.until)
+			late := now.Sub(p.until)
+			p.idle, p.heldAt = p.idle+late, p.heldAt.Add(late)
 			p.probed, p.until = now, now.Add(probeWait)
 		case paced:
 			if now.Before(p.next) {
@@ -220,9 +220,8 @@ func (p *pace) rateAt(now time.Time) float64 {
 	return p.rate * (1 + growth*max(0, x*x*x))
 }
 
-// expected is how long the turn of a request is likely to take that has so many before it.
-func (p *pace) expected(now time.Time, before int) (wait time.Duration) {
-	n := float64(before)
+// expected is how long the turn of a request is likely to take that has n before it.
+func (p *pace) expected(now time.Time, n float64) (wait time.Duration) {
 	switch {
 	case p.state == free:
 		return 0
@@ -232,26 +231,22 @@ func (p *pace) expected(now time.Time, before int) (wait time.Duration) {
 	case p.state == paced:
 		return max(0, p.next.Sub(now)) + duration(n/p.rateAt(now))
 	}
-	if p.probed.IsZero() {
-		wait = max(0, p.until.Sub(now))
+	if wait = max(0, p.until.Sub(now)); !p.probed.IsZero() { // the next one leaves so long after the probe under way is granted
+		wait = duration(1 / cmp.Or(p.rate, startRate))
 	}
-	if p.rate > 0 {
-		wait += duration(n / p.rate)
-	}
-	return wait
+	return wait + duration(n/cmp.Or(p.rate, math.Inf(1)))
 }
 
 // turnsAway returns the reason for which w should not wait, "" if it may.
 func (p *pace) turnsAway(w *waiter, now time.Time) string {
-	bounded := !w.deadline.IsZero()
-	switch {
+	switch bounded := !w.deadline.IsZero(); {
 	case bounded && w.expected > 0 && !now.Add(w.expected).Before(w.deadline):
 		return ReasonDeadline
 	case bounded, w.expected <= 0, p.state != held:
 		return ""
 	case p.unsure.Sub(now) >= maxPatience: // a second less than Retry-After, and without the jitter
 		return ReasonRetryAfter
-	case now.Sub(p.last) > maxStarving:
+	case now.Sub(p.heldAt) > maxStarving:
 		return ReasonNothingGranted
 	}
 	return ""
@@ -266,30 +261,36 @@ func (p *pace) reject(now time.Time, lesson int, after time.Duration) {
 	p.lesson++
 	p.probes++
 	if p.state != held {
-		p.probes, p.heldAt, p.last, p.tooFast, p.grew = 0, now, cmp.Or(p.last, now), p.rateAt(now), now.Sub(p.since) > p.flat
+		p.probes, p.heldAt, p.tooFast, p.grew = 0, now, p.rateAt(now), now.Sub(p.since) > p.flat
 	}
 	hold, most := firstHold, longestHold
 	if p.rate > 0 {
 		hold = min(max(duration(1/p.rate), minKnown), maxKnown)
 	}
-	if now.Sub(p.last) > starving {
+	if now.Sub(p.heldAt) > starving {
 		most = starvingHold
 	}
 	hold = max(min(hold<<min(p.probes, 10), most), min(after, 24*time.Hour)) // Retry-After may be centuries, and overflow
 	hold += rand.N(hold / 10)                                                // processes that were rejected together come back apart
 	p.state, p.until, p.probed = held, now.Add(hold), time.Time{}
 	p.unsure = now.Add(max(0, after-time.Second)) // Retry-After is rounded up to whole seconds
+	p.review(now, hold, p.tooFast)
+	p.run(now)
+}
+
+// review turns away those in the queue who would come too late if the first left after wait, and the others at rate.
+func (p *pace) review(now time.Time, wait time.Duration, rate float64) {
 	for _, queue := range []*list.List{&p.again, &p.anew} {
 		for e := queue.Front(); e != nil; {
 			w := e.Value.(*waiter)
-			e = e.Next()
-			w.expected = hold
+			e, w.expected = e.Next(), wait
 			if away := p.turnsAway(w, now); away != "" {
 				p.leave(w, away)
+			} else {
+				wait += duration(1 / rate)
 			}
 		}
 	}
-	p.run(now)
 }
 
 // lose is a request without a response. If it was the probe, another may leave.
@@ -302,27 +303,26 @@ func (p *pace) lose(now time.Time, lesson int) {
 
 // grant is a response other than 429. If it is the probe's, the hold is over and a cycle begins.
 func (p *pace) grant(now time.Time, lesson int) {
-	p.last = now
 	if p.state != held || lesson != p.lesson {
 		p.grants++
 		return
 	}
 	p.probed = cmp.Or(p.probed, now) // one that was taken for lost
 	hold, gap := p.probed.Sub(p.heldAt), p.probed.Sub(p.unsure)
-	wasKnown := p.rate > 0
+	least := hold
+	if p.rate > 0 {
+		least = max(hold, minFlat, 20*min(gap, time.Second)) // a second lost to rounding is one of twenty ("20/s sliding")
+	}
 	p.longest = max(p.longest, hold)
 	if !p.since.IsZero() {
 		p.learn(now, hold.Seconds(), gap.Seconds())
 	}
 	p.since, p.ramp, p.next, p.idle, p.grants = now, now, now, 0, 1
 	if p.rate > 0 {
-		least := hold
-		if wasKnown {
-			least = max(hold, minFlat, 20*min(gap, time.Second)) // a second lost to rounding is one of twenty ("20/s sliding")
-		}
 		p.flat = min(max(least, duration(grantsPer429*float64(p.cost)/p.rate)), maxFlat)
 		p.scale = min(max(hold, p.flat/2, p.longest/4, time.Second), maxScale)
 		p.next = now.Add(duration(1 / p.rate))
+		p.review(now, p.next.Sub(now), p.rate)
 	}
 	p.state, p.cost, p.probed = paced, 0, time.Time{}
 	p.run(now)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"reflect"
@@ -223,6 +224,22 @@ func TestTurnThatComesTooLateIsNotTaken(t *testing.T) {
 			t.Fatalf("got %v, want %v", err, context.Canceled)
 		}
 	}
+}
+
+// One that is canceled after it was turned away had no turn to leave.
+func TestCanceledAfterItWasTurnedAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := new(pace)
+		p.report(0, limited, 60*time.Second)
+		ctx, cancel := context.WithCancel(t.Context())
+		w, _, _ := p.join(time.Now().Add(2*time.Minute), false)
+		p.report(p.lesson, limited, 300*time.Second)
+		cancel()
+		p.wait(ctx, w)
+		if left := time.Until(p.until); left < 300*time.Second {
+			t.Errorf("the hold has %s to go, want all its 5 minutes", left)
+		}
+	})
 }
 
 // One that is canceled at the instant of its turn leaves it to the next.
@@ -589,6 +606,294 @@ func TestDeadlinesBehindAQueueOfMinutes(t *testing.T) {
 		for path, got := range calls.wait() {
 			if got.code != 200 {
 				t.Fatalf("%s: status %d, error %v; want 200", path, got.code, got.err)
+			}
+		}
+	})
+}
+
+// All calls begin before the quota is known. Once it is, those whose turn would come too late need not wait for their deadline.
+func TestDeadlinesOfABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := &asking{rt: &RetryTransport{Base: newQuotaAPI(fixedWindow(func() int { return 60 }))}}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		defer cancel()
+		for i := range 600 {
+			calls.begin(ctx, fmt.Sprint(i))
+		}
+		granted, late := 0, 0 // told in the last half minute: a few whose time was just enough by then
+		for path, got := range calls.wait() {
+			switch {
+			case got.code == 200:
+				granted++
+			case got.code != 429 && !errors.Is(got.err, context.DeadlineExceeded):
+				t.Errorf("%s: status %d, error %v; want a 429 or context.DeadlineExceeded", path, got.code, got.err)
+			case got.took > 150*time.Second:
+				late++
+			}
+		}
+		if granted < 150 || late > 10 {
+			t.Errorf("%d calls were granted, and %d told so late; want at least 150 of the 180 that the quota has room for, and 10 at most", granted, late)
+		}
+	})
+}
+
+// pacedAt is a pace that has known for a while what rate is right. The first request may leave after one interval.
+func pacedAt(rate float64) *pace {
+	now := time.Now()
+	return &pace{state: paced, lesson: 1, rate: rate, since: now, next: now.Add(duration(1 / rate)), flat: time.Hour, scale: time.Hour}
+}
+
+// A hold moves all turns. Who would come too late even at the rate that was too fast is told at once.
+func TestDeadlinesBehindAHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, now := pacedAt(1), time.Now()
+		for i := range 50 {
+			deadline := now.Add(time.Minute)
+			if i < 20 { // those that were sent before go first
+				deadline = now.Add(25 * time.Second)
+			}
+			if _, _, joined := p.join(deadline, i < 20); !joined {
+				t.Fatalf("call %d was turned away, want all 50 to have time at 1 a second", i)
+			}
+		}
+		p.report(1, limited, 40*time.Second)
+		if got := p.waiting(); got < 16 || got > 20 {
+			t.Errorf("%d wait on, want 16 to 20: 20 are told, and the next one leaves after 40 to 44 s", got)
+		}
+	})
+}
+
+// How long a turn is expected to take is told, and decides who has time for it.
+func TestTurnsComeWhenTheyAreExpected(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		make func(now time.Time) *pace
+	}{
+		{"paced", func(time.Time) *pace { return pacedAt(2) }},
+		{"unknown rate", func(now time.Time) *pace {
+			return &pace{state: paced, since: now, ramp: now, next: now.Add(250 * time.Millisecond)}
+		}},
+		{"unknown rate, 2 s later", func(now time.Time) *pace {
+			return &pace{state: paced, since: now, ramp: now.Add(-2 * time.Second), next: now}
+		}},
+		{"hold", func(now time.Time) *pace {
+			return &pace{state: held, rate: 2, cost: 1, heldAt: now, until: now.Add(10 * time.Second)}
+		}},
+		{"behind a probe", func(now time.Time) *pace {
+			return &pace{state: held, rate: 2, cost: 1, heldAt: now, probed: now, until: now.Add(10 * time.Second)}
+		}},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			p := c.make(time.Now())
+			for i := range 30 {
+				began := time.Now()
+				w, wait, _ := p.join(time.Time{}, false)
+				time.AfterFunc(0, func() {
+					<-w.left
+					wantBetween(t, fmt.Sprintf("turn %d, expected after %s", i, wait), time.Since(began), wait-time.Millisecond, wait+300*time.Millisecond)
+					p.report(w.lesson, granted, 0)
+				})
+			}
+			if c.name == "behind a probe" {
+				p.report(0, granted, 0)
+			}
+			time.Sleep(time.Hour)
+		})
+	}
+}
+
+// What a late timer has missed is made up for.
+func TestLateTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := pacedAt(100)
+		for range 5 {
+			p.join(time.Time{}, false)
+		}
+		p.mu.Lock()
+		p.run(time.Now().Add(25 * time.Millisecond)) // two turns have come, and the second is not late by more than timerError
+		got := p.waiting()
+		p.mu.Unlock()
+		if got != 3 {
+			t.Errorf("%d of 5 wait after 25 ms at 100 a second, want 3", got)
+		}
+	})
+}
+
+func TestWhoIsTurnedAway(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		given func(now time.Time) *pace
+		in    time.Duration // the deadline, 0 for none
+		want  string
+	}{
+		{"in a hold", func(now time.Time) *pace {
+			return &pace{state: held, heldAt: now, until: now.Add(time.Minute), unsure: now.Add(time.Minute)}
+		}, 0, ""},
+		{"in a hold beyond the deadline", func(now time.Time) *pace {
+			return &pace{state: held, heldAt: now, until: now.Add(time.Minute)}
+		}, time.Minute, ReasonDeadline},
+		{"in a long hold", func(now time.Time) *pace {
+			return &pace{state: held, heldAt: now, until: now.Add(11 * time.Minute), unsure: now.Add(11 * time.Minute)}
+		}, 0, ReasonRetryAfter},
+		{"in a long hold, with time", func(now time.Time) *pace {
+			return &pace{state: held, heldAt: now, until: now.Add(11 * time.Minute), unsure: now.Add(11 * time.Minute)}
+		}, time.Hour, ""},
+		{"nothing granted", func(now time.Time) *pace {
+			return &pace{state: held, heldAt: now.Add(-31 * time.Minute), until: now.Add(time.Second)}
+		}, 0, ReasonNothingGranted},
+		{"nothing granted, but it is the next probe", func(now time.Time) *pace {
+			return &pace{state: held, heldAt: now.Add(-31 * time.Minute), until: now}
+		}, 0, ""},
+		{"behind a probe, with little time", func(now time.Time) *pace {
+			return &pace{state: held, heldAt: now, probed: now, until: now.Add(probeWait)}
+		}, time.Second, ""},
+		{"the hold is over", func(now time.Time) *pace {
+			return &pace{state: paced, rate: 1, since: now, scale: 1, next: now.Add(time.Second), heldAt: now.Add(-24 * time.Hour), unsure: now.Add(time.Hour)}
+		}, 0, ""},
+		{"after a rejected probe", func(now time.Time) *pace {
+			p := &pace{state: held, heldAt: now, probed: now}
+			p.report(0, limited, time.Minute)
+			return p
+		}, 30 * time.Second, ReasonDeadline},
+		{"after a lost probe", func(now time.Time) *pace {
+			p := &pace{state: held, heldAt: now, probed: now, until: now.Add(probeWait)}
+			p.report(0, lost, 0)
+			return p
+		}, time.Millisecond, ""},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			var deadline time.Time
+			if c.in > 0 {
+				deadline = time.Now().Add(c.in)
+			}
+			if w, _, _ := c.given(time.Now()).join(deadline, false); w.away != c.want {
+				t.Errorf("turned away for %q, want %q", w.away, c.want)
+			}
+		})
+	}
+}
+
+func TestQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := pacedAt(1e-4)
+		slow.join(time.Time{}, false)
+		now := time.Now()
+		for _, c := range []struct {
+			name  string
+			given *pace
+			want  bool
+		}{
+			{"nothing", new(pace), true},
+			{"nobody waits", pacedAt(1), true},
+			{"somebody waits", slow, false},
+			{"a hold", &pace{state: held, until: now.Add(1)}, false},
+			{"a hold that is over", &pace{state: held, until: now}, true},
+		} {
+			if got := c.given.isQuiet(now); got != c.want {
+				t.Errorf("%s: quiet is %t, want %t", c.name, got, c.want)
+			}
+		}
+	})
+}
+
+// Processes that were rejected together come back apart.
+func TestHoldsDiffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seen := map[time.Duration]bool{}
+		for range 20 {
+			p := new(pace)
+			p.report(0, limited, 20*time.Second)
+			hold := time.Until(p.until)
+			wantBetween(t, "the hold", hold, 20*time.Second, 22*time.Second)
+			seen[hold] = true
+		}
+		if len(seen) < 10 {
+			t.Errorf("20 holds had %d lengths, want most to differ", len(seen))
+		}
+	})
+}
+
+// What was sent before a hold does not end it, whatever comes of it.
+func TestOlderRequestsDoNotEndAHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, came := range []outcome{lost, granted, limited} {
+			p := pacedAt(1)
+			p.report(1, limited, 20*time.Second)
+			until := p.until
+			p.report(1, came, time.Minute)
+			if p.state != held || p.until != until || p.lesson != 2 {
+				t.Errorf("after outcome %d, state %d until %s, lesson %d; want %d until %s, and lesson 2", came, p.state, p.until, p.lesson, held, until)
+			}
+		}
+	})
+}
+
+// What a cycle teaches: its grants, the time it took, and where the rate that was rejected lay.
+func TestLearning(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		given     *pace
+		took      time.Duration
+		hold, gap float64 // at its end, in seconds
+		want      float64
+	}{
+		{"unknown, the window was used up", &pace{grants: 60, tooFast: 30}, time.Minute, 57, 1, 60 / 59.5},
+		{"unknown, a short window", &pace{grants: 30, tooFast: 20}, 3 * time.Second, 1, 0, 0.7 * 20},
+		{"unknown, a long gap", &pace{grants: 30, tooFast: 20}, 3 * time.Second, 2, 60, 30 / 0.3},
+		{"unknown, without idle time", &pace{grants: 60, idle: 4 * time.Minute}, 5 * time.Minute, 57, 0, 1},
+		{"known and too much, by what was not granted", &pace{rate: 2, grants: 50, tooFast: 2}, 30 * time.Second, 1, 1, 51.0 / 29},
+		{"known and too much", &pace{rate: 2, grants: 56, tooFast: 2}, 30 * time.Second, 1, 1, 1.9},
+		{"known and far too much", &pace{rate: 2, grants: 3, tooFast: 2}, 3 * time.Second, 1, 2.9, 2.0 * 6 / 7},
+		{"known and too much, by what was granted", &pace{rate: 2, grants: 59, tooFast: 2}, 30 * time.Second, 1, 1, 59.0 / 30},
+		{"grown, the window was used up", &pace{rate: 1, grants: 60, tooFast: 2, grew: true}, time.Minute, 30, 1, (60.0/60 + 61.0/59) / 2},
+		{"grown, a short window", &pace{rate: 10, grants: 600, tooFast: 14, grew: true}, time.Minute, 1, 1, 11},
+		{"grown, a short window, by what was granted", &pace{rate: 10, grants: 720, tooFast: 14, grew: true}, time.Minute, 1, 1, 12},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			now := time.Now()
+			c.given.since = now.Add(-c.took)
+			c.given.learn(now, c.hold, c.gap)
+			if got := c.given.rate; math.Abs(got-c.want) > 1e-9 {
+				t.Errorf("learned %.4f a second, want %.4f", got, c.want)
+			}
+		})
+	}
+}
+
+// Whether a rate was rejected while it was kept or when it had grown, and how long it is kept then.
+func TestPlateau(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			name     string
+			flat     time.Duration // of the rate that is rejected after a minute
+			also     int           // 429s of requests that were under way
+			gap      time.Duration // until the probe, beyond a hold of a second
+			wantGrew bool
+			wantFlat time.Duration
+		}{
+			{"kept", 2 * time.Minute, 0, 0, false, 40 * time.Second},
+			{"grown", 30 * time.Second, 0, 0, true, 40 * time.Second},
+			{"three 429s", 2 * time.Minute, 2, 0, false, 2 * time.Minute},
+			{"at most", 2 * time.Minute, 9, 0, false, 4 * time.Minute},
+		} {
+			p := pacedAt(1)
+			p.since, p.flat, p.grants = time.Now().Add(-time.Minute), c.flat, 58
+			p.report(1, limited, time.Second)
+			for range c.also {
+				p.report(1, limited, time.Second)
+			}
+			if p.grew != c.wantGrew {
+				t.Errorf("%s: grew is %t, want %t", c.name, p.grew, c.wantGrew)
+			}
+			time.Sleep(time.Until(p.until) + time.Second) // idle time
+			w, _, _ := p.join(time.Time{}, false)
+			p.report(w.lesson, granted, 0)
+			if p.state != paced || p.flat < c.wantFlat*98/100 || p.flat > c.wantFlat*11/10 {
+				t.Errorf("%s: state %d, a plateau of %s; want state %d and about %s", c.name, p.state, p.flat, paced, c.wantFlat)
+			}
+			if wait := time.Until(p.next).Seconds(); p.cost != 0 || p.idle != 0 || p.grants != 1 || math.Abs(wait*p.rate-1) > 1e-6 {
+				t.Errorf("%s: cost %d, idle %s, %d grants, the next in %.3f s; want none, none, the probe's, and one interval at %.3f a second",
+					c.name, p.cost, p.idle, p.grants, wait, p.rate)
 			}
 		}
 	})

@@ -42,9 +42,21 @@ func TestErrorsDoNotRepeatKeys(t *testing.T) {
 		{"an encoded blank", `<b>X-Ovh-Consumer:</b>&#32;` + ck + ` X-Ovh-Application:&nbsp;` + ak},
 		{"JSON", `{"class":"Server::BadGateway","message":"X-Ovh-Consumer: ` + ck + `, ` + signature + `"}`},
 		{"JSON in JSON", `{"message":"{\"X-Ovh-Consumer\": \"` + ck + `\", \"headers\": [\"` + strings.ReplaceAll(signature, "$", `\u0024`) + `\"]}"}`},
+		{"the name of a JSON detail", `{"message":"no","details":{"Bearer ` + opaque + `":"x"}}`},
 		{"JSON details", `{"message":"no","details":{"X-Ovh-Consumer":"` + ck + `","request":"Bearer ` + opaque + `","headers":{"X-Ovh-Signature":["` + signature + `"]}}}`},
 		{"JSON code", `{"errorCode":"` + signature + `","class":"Bearer ` + token + `","message":"` + token + `"}`},
 		{"not the form that is expected", `["` + signature + `", {"consumerKey": "` + ck + `", "access_token": "` + opaque + `"}]`},
+		{"XML", `<header name="X-Ovh-Consumer" value="` + ck + `"/><header><value>` + ak + `</value><name>X-Ovh-Application</name></header>`},
+		{"YAML", "- name: X-Ovh-Consumer\n  value: " + ck},
+		{"values before names", `[{"value":"` + ck + `","name":"X-Ovh-Consumer"},{"name":"X-Ovh-Application","type":"string","value":"` + ak + `"}]`},
+		{"values before names in details", `{"message":"no","details":{"a":"` + ck + `","b":"X-Ovh-Consumer"}}`},
+		{"a firewall", `[data "Matched Data: ` + ck + ` found within REQUEST_HEADERS:X-Ovh-Consumer"]`},
+		{"names in entities", "X&#45;Ovh&#x2d;Consumer&#58; " + ck + ` X\u002dOvh\u002dApplication: ` + ak + " X%2DOvh%2DConsumer%253A%2520" + ck},
+		{"other arrows", "X-Ovh-Consumer -> " + ck + " X-Ovh-Application\u200b → " + ak + " X-Ovh-Consumer........: " + ck + " X-Ovh-Application, " + ak},
+		{"wrapped", "X-Ovh-Consumer: " + ck[:18] + "<wbr>" + ck[18:]},
+		{"in words", "The consumer key " + ck + " does not exist for application key '" + ak + "'"},
+		{"a signature with odd dollars", `\$1\$` + signature[3:] + " $$1$$" + signature[3:] + " %25241%2524" + signature[3:] + ` \x241\x24` + signature[3:] + " <b>$1$</b>" + signature[3:]},
+		{"other notations of tokens", `Bearer: ` + opaque + ` Bearer="` + opaque + `" refresh_token=` + opaque},
 		{"a form", "grant_type=client_credentials&client_secret=" + secret + "&scope=all"},
 		{"encoded", "signature=" + url.QueryEscape(signature) + "&authorization=" + url.QueryEscape("Bearer "+opaque)},
 	} {
@@ -52,7 +64,7 @@ func TestErrorsDoNotRepeatKeys(t *testing.T) {
 		resp.Request = newRequest(t, "GET", "/me", nil)
 		err := ovhauth.CheckResponse(resp)
 		text := fmt.Sprintf("%v %#v", err, err)
-		for _, key := range []string{ak, ck, "e9556054b6309771395efa467c22e627407461ad", token, opaque, strings.TrimRight(opaque, "="), secret} {
+		for _, key := range []string{ak, ck, ck[:18], ck[18:], "e9556054b6309771395efa467c22e627407461ad", token, opaque, strings.TrimRight(opaque, "="), secret} {
 			if strings.Contains(text, key) {
 				t.Errorf("%s: %q is in the error; want it cut out of\n%s", test.name, key, text)
 			}
@@ -68,6 +80,8 @@ func TestErrorsKeepTheirWords(t *testing.T) {
 	for _, words := range []string{
 		"This application key is invalid", "This credential does not exist", "Authorization required", "consumer_key is missing",
 		"the headers X-Ovh-Consumer, X-Ovh-Timestamp, X-Ovh-Signature, Authorization, or none",
+		"6f1d4a3c-0b5e-4b43-8f57-0a8a11d0b0f2 has no applicationKey, see unauthorizedActionsByAuthentication",
+		"project 7c1c9e0b5e4b438f570a8a11d0b0f2aa was not found",
 		"You must send your application key to request new credentials", "the bearer of this message", "price: 1$ or 2$",
 		"An operation is already running for this service: 6f1d4a3c-0b5e-4b43-8f57-0a8a11d0b0f2. Please retry later.",
 	} {

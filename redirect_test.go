@@ -28,26 +28,40 @@ func (b *byHost) RoundTrip(req *http.Request) (*http.Response, error) {
 
 var otherKeys = ovhauth.Credentials{ApplicationKey: "otherApplication", ApplicationSecret: "otherSecret", ConsumerKey: "otherConsumer"}
 
+func nothingAbove(rt http.RoundTripper) http.RoundTripper { return rt }
+
+func retryAbove(rt http.RoundTripper) http.RoundTripper { return &ovhauth.RetryTransport{Base: rt} }
+
+// copyAbove hides which request was sent.
+func copyAbove(rt http.RoundTripper) http.RoundTripper {
+	return baseFunc(func(req *http.Request) (*http.Response, error) {
+		resp, err := rt.RoundTrip(req.Clone(req.Context()))
+		if resp != nil {
+			resp.Request = req
+		}
+		return resp, err
+	})
+}
+
 // A redirect from the API of one Transport to that of another is followed unsigned: the host of one does not decide what is done
 // at the other.
 func TestRedirectBetweenStackedTransports(t *testing.T) {
 	for _, test := range []struct {
 		name, method, url string
-		retry             bool
+		above             func(http.RoundTripper) http.RoundTripper
 	}{
-		{"relative", "DELETE", "/me", false},
-		{"relative, a RetryTransport above", "DELETE", "/me", true},
-		{"relative, a RetryTransport above that sends a copy", "POST", "/me", true},
-		{"absolute", "DELETE", "https://eu.api.ovh.com/1.0/me", false},
+		{"relative", "DELETE", "/me", nothingAbove},
+		{"relative, a RetryTransport above", "DELETE", "/me", retryAbove},
+		{"relative, a RetryTransport above that sends a copy", "POST", "/me", retryAbove},
+		{"relative, another's RoundTripper above that sends a copy", "DELETE", "/me", copyAbove},
+		{"absolute", "DELETE", "https://eu.api.ovh.com/1.0/me", nothingAbove},
+		{"absolute, another's RoundTripper above that sends a copy", "DELETE", "https://eu.api.ovh.com/1.0/me", copyAbove},
 	} {
 		base := &byHost{responses: map[string]*http.Response{
 			"eu.api.ovh.com": response(307, "", "Location", "https://ca.api.ovh.com/1.0/me/api/credential/1"),
 		}}
 		ca := &ovhauth.Transport{Endpoint: ovhauth.CA, Credentials: otherKeys, Base: base}
-		var stack http.RoundTripper = &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: ca}
-		if test.retry {
-			stack = &ovhauth.RetryTransport{Base: stack}
-		}
+		stack := test.above(&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: ca})
 		resp, err := (&http.Client{Transport: stack}).Do(newRequest(t, test.method, test.url, strings.NewReader("x")))
 		if err != nil || len(base.arrived) != 2 {
 			t.Fatalf("%s: %v, %v, %d requests; want the redirect followed", test.name, resp, err, len(base.arrived))
@@ -88,15 +102,16 @@ func TestRedirectOfARelativeRequestToAStranger(t *testing.T) {
 		}}
 		client := &http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base}}
 		req := newRequest(t, "GET", "/me?secret=query", nil)
-		req.Header.Set("Authorization", "Basic hunter2")
-		req.Header.Set("Cookie", "session=hunter2")
+		for _, name := range []string{"Authorization", "Cookie", "Cookie2", "Proxy-Authorization", "Www-Authenticate", "Proxy-Authenticate"} {
+			req.Header.Set(name, "hunter2")
+		}
 		req.Header.Set("X-Other", "kept")
 		if resp, err := client.Do(req); err != nil || len(base.arrived) != 3 {
 			t.Fatalf("%s: %v, %v, %d requests; want both redirects followed", host, resp, err, len(base.arrived))
 		}
 		for _, r := range base.arrived[1:] {
 			if text := fmt.Sprint(r.Header); strings.Contains(text, "hunter2") || strings.Contains(text, "secret=query") || authentication(r.Header) != nil {
-				t.Errorf("%s got %s; want no Authorization, Cookie, Referer or key", r.URL, text)
+				t.Errorf("%s got %s; want no Referer, no key, and nothing that net/http keeps from strangers", r.URL, text)
 			}
 			if r.Header.Get("X-Other") != "kept" {
 				t.Errorf("%s got %v; want the caller's other headers", r.URL, r.Header)
@@ -104,6 +119,9 @@ func TestRedirectOfARelativeRequestToAStranger(t *testing.T) {
 		}
 	}
 }
+
+// wrapper passes on all that a Transport can, as one for tracing does.
+type wrapper struct{ *ovhauth.Transport }
 
 // What leads back to the Transport itself is an error that shows the right line, not an endless loop.
 func TestTransportBelowItself(t *testing.T) {
@@ -113,6 +131,7 @@ func TestTransportBelowItself(t *testing.T) {
 		for name, transport := range map[string]http.RoundTripper{
 			"Transport":                 &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared},
 			"RetryTransport, Transport": &ovhauth.RetryTransport{Base: &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared}},
+			"a wrapper, Transport":      wrapper{&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared}},
 		} {
 			http.DefaultTransport = transport
 			closing := &trackedBody{Reader: strings.NewReader("x")}
@@ -126,6 +145,22 @@ func TestTransportBelowItself(t *testing.T) {
 				t.Errorf("%s, %s: the body was not closed", name, url)
 			}
 			http.DefaultClient.CloseIdleConnections()
+		}
+	}
+	// What leads back over another one.
+	for _, url := range []string{"/me", "https://eu.api.ovh.com/1.0/me", "https://ca.api.ovh.com/1.0/me", "https://elsewhere.example/"} {
+		for _, below := range []ovhauth.Endpoint{ovhauth.EU, ovhauth.CA} {
+			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: &ovhauth.Transport{Endpoint: below, Credentials: otherKeys}}
+			rounds := 0
+			http.DefaultTransport = baseFunc(func(req *http.Request) (*http.Response, error) {
+				if rounds++; rounds > 2 {
+					return response(508, ""), nil
+				}
+				return transport.RoundTrip(req)
+			})
+			if _, err := http.DefaultTransport.RoundTrip(newRequest(t, "GET", url, nil)); err == nil || !strings.Contains(err.Error(), "leads back to it") {
+				t.Errorf("EU over %s, %s: %v; want an error", below, url, err)
+			}
 		}
 	}
 	// The line that it shows works.
@@ -197,6 +232,8 @@ func TestGuests(t *testing.T) {
 		{"marked, with a timestamp", map[string]string{"X-Ovh-Application": "mine", "X-Ovh-Timestamp": "1"}, shared, shared.ApplicationKey},
 		{"marked, no keys", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{}, "mine"},
 		{"marked, a token", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.Credentials{AccessToken: "t"}, "mine"},
+		{"marked in another spelling", map[string]string{"x-ovh-application": "mine", "x-ovh-timestamp": "1"}, shared, shared.ApplicationKey},
+		{"marked, no token to be had", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.ServiceAccount(ovhauth.EU, "id", "secret"), "mine"},
 		{"marked, the provider fails", map[string]string{"X-Ovh-Application": "mine"}, failing, "mine"},
 		{"marked, the provider is set up wrongly", map[string]string{"X-Ovh-Application": "mine"}, ovhauth.FileCredentials(ovhauth.EU, "absent.conf"), "error"},
 		{"marked, with an empty consumer key", map[string]string{"X-Ovh-Application": "mine", "X-Ovh-Consumer": ""}, ovhauth.Credentials{}, "mine"},
@@ -227,6 +264,31 @@ func TestGuests(t *testing.T) {
 				t.Errorf("%s, %s: sent with %v; want %s", test.name, path, authentication(got), test.want)
 			}
 		}
+	}
+}
+
+// That a guest must log in says nothing of keys, and nobody looks for others.
+func TestGuestWhoMustLogIn(t *testing.T) {
+	provider, sent := &rotating{next: []ovhauth.Credentials{shared, otherKeys}}, 0
+	req := newRequest(t, "GET", "/me", nil)
+	req.Header.Set("X-Ovh-Application", "mine")
+	resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: provider, Base: baseFunc(func(*http.Request) (*http.Response, error) {
+		sent++
+		return response(401, `{"message":"You must login first"}`), nil
+	})}).RoundTrip(req)
+	if err != nil || resp.StatusCode != 401 || sent != 1 || provider.next[0] != shared {
+		t.Errorf("got %v, %v after %d sendings, keys replaced: %t; want 401 after 1, and none replaced", resp, err, sent, provider.next[0] != shared)
+	}
+}
+
+// What is wrong with the configuration is told a guest, too: it may mislead any key.
+func TestGuestWithABrokenConfiguration(t *testing.T) {
+	base := &recorder{}
+	req := newRequest(t, "GET", "/order/cart", nil)
+	req.Header.Set("X-Ovh-Application", "mine")
+	_, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: ovhauth.FileCredentials(ovhauth.EU, "absent.conf"), Base: base}).RoundTrip(req)
+	if err == nil || !strings.Contains(err.Error(), "absent.conf") || len(base.requests) != 0 {
+		t.Errorf("got %v, %d sent; want an error that names the file, and nothing sent", err, len(base.requests))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -144,13 +145,17 @@ func TestRepairClock(t *testing.T) {
 		{"not JSON", hour, "POST", undated(400, "<h1>QUERY_TIME_OUT</h1>"), 1, 0, 400, 0},
 		{"empty", hour, "POST", undated(400, ""), 1, 0, 400, 0},
 	} {
-		for _, once := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, once %v", test.name, once), func(t *testing.T) {
+		for i := range 4 {
+			once, told := i&1 != 0, i&2 != 0
+			t.Run(fmt.Sprintf("%s, once %v, provider told %v", test.name, once, told), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					var log bytes.Buffer
 					api, clock := &skewed{ahead: test.ahead, reject: test.reject}, &ovhauth.ServerClock{}
 					transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Clock: clock, Base: api,
 						Logger: slog.New(slog.NewTextHandler(&log, nil))}
+					if told {
+						transport.Credentials = &rotating{next: []ovhauth.Credentials{shared}} // which has no others
+					}
 					opened := &openings{text: "body"}
 					req := newRequest(t, test.method, "/me", nil)
 					req.Body, _ = opened.open()
@@ -263,6 +268,43 @@ func TestRepairTogether(t *testing.T) {
 	})
 }
 
+// The question for the time outlives the request that began it. That is its caller's again, to change; another one tells of the clock.
+func TestRepairLeavesARequestThatEndedAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &skewed{ahead: time.Hour, reject: undated(400, timeOut)}
+		base := baseFunc(func(req *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(req.URL.Path, "/auth/time") {
+				time.Sleep(10 * time.Second)
+			}
+			return api.RoundTrip(req)
+		})
+		var told []string
+		transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: base, OnEvent: func(ctx context.Context, e ovhauth.Event) {
+			told = append(told, fmt.Sprint(e.Kind, " ", e.Path, " ", ctx.Err()))
+		}}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		req := newRequest(t, "GET", "/first", nil).WithContext(ctx)
+		var both sync.WaitGroup
+		both.Go(func() {
+			if _, err := transport.RoundTrip(req); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("first: %v, want %v", err, context.DeadlineExceeded)
+			}
+			req.Method, req.URL = "POST", &url.URL{Path: "/changed"}
+		})
+		both.Go(func() {
+			time.Sleep(time.Second)
+			if resp, err := transport.RoundTrip(newRequest(t, "GET", "/second", nil)); err != nil || resp.StatusCode != 200 {
+				t.Errorf("second: %v, %v, want 200", resp, err)
+			}
+		})
+		both.Wait()
+		if want := []string{"clock corrected /second <nil>"}; !slices.Equal(told, want) || api.asked != 1 {
+			t.Errorf("told %q after %d questions, want %q after one", told, api.asked, want)
+		}
+	})
+}
+
 // A clock that another request has moved meanwhile does not hide that this one was signed at the wrong time.
 func TestRepairAfterAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -355,9 +397,11 @@ func TestRepairFails(t *testing.T) {
 
 // A response that breaks off is handed on with what came of it, and with its error.
 func TestRepairKeepsABrokenResponse(t *testing.T) {
+	sent := 0
 	base := baseFunc(func(*http.Request) (*http.Response, error) {
+		sent++
 		resp, broken := response(403, ""), false
-		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"mess`), readerFunc(func([]byte) (int, error) {
+		resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(timeOut), readerFunc(func([]byte) (int, error) {
 			if broken {
 				return 0, io.EOF // a reader need not say it twice
 			}
@@ -370,8 +414,8 @@ func TestRepairKeepsABrokenResponse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if body, err := io.ReadAll(resp.Body); string(body) != `{"mess` || err != io.ErrUnexpectedEOF {
-		t.Errorf("got %q, %v", body, err)
+	if body, err := io.ReadAll(resp.Body); string(body) != timeOut || err != io.ErrUnexpectedEOF || sent != 1 {
+		t.Errorf("got %q, %v after %d sendings; want %q, %v after 1", body, err, sent, timeOut, io.ErrUnexpectedEOF)
 	}
 	nilBody := baseFunc(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 403}, nil })
 	if resp, err := (&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: nilBody}).RoundTrip(newRequest(t, "GET", "/me", nil)); err != nil || resp.StatusCode != 403 {
@@ -379,7 +423,8 @@ func TestRepairKeepsABrokenResponse(t *testing.T) {
 	}
 }
 
-// The context ends while the time is asked for: the caller leaves at once, and takes the question along if it was the last.
+// The context ends while the time is asked for: the caller leaves at once, and takes the question along if it was the last. The error
+// says what the response was about.
 func TestRepairCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := make(chan struct{})
@@ -396,11 +441,59 @@ func TestRepairCanceled(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		resp, err := transport.RoundTrip(newRequest(t, "POST", "/me", nil).WithContext(ctx))
-		if resp != nil || err != context.DeadlineExceeded || api.responses[0].closed != 1 {
-			t.Errorf("got %v, %v; response closed %d times", resp, err, api.responses[0].closed)
+		if resp != nil || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ovhauth.ErrQueryTimeOut) || api.responses[0].closed != 1 {
+			t.Errorf("got %v, %v, response closed %d times; want an error that matches the context's and ErrQueryTimeOut", resp, err, api.responses[0].closed)
 		}
 		<-gone
 	})
+}
+
+// The same while a token is asked for, and while the response is waited for.
+func TestRejectionWhoseContextEnds(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		status int
+		text   string
+		want   string
+	}{
+		{"in the provider", 401, `{"message":"You must login first"}`,
+			"ovhauth: context deadline exceeded while looking into the response: POST /me: 401 Unauthorized: You must login first"},
+		{"in the response", 401, "", "ovhauth: context deadline exceeded while looking into the response: POST /me: 401 Unauthorized"},
+		{"with a response that is not looked into", 404, "", "context deadline exceeded"},
+	} {
+		inBubble(t, test.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+			defer cancel()
+			r, w := io.Pipe()
+			body := &hangingBody{&trackedBody{Reader: r}, r}
+			if test.text != "" {
+				go func() { io.WriteString(w, test.text); w.Close() }()
+			}
+			transport := &ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: &hangingProvider{}, Base: baseFunc(func(*http.Request) (*http.Response, error) {
+				if test.status == 404 {
+					<-ctx.Done() // as the response arrives
+				}
+				return &http.Response{StatusCode: test.status, Body: body}, nil
+			})}
+			resp, err := transport.RoundTrip(newRequest(t, "POST", "/me", nil).WithContext(ctx))
+			if resp != nil || !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), test.want) || body.closed != 1 {
+				t.Errorf("got %v, %v, response closed %d times; want %q and once", resp, err, body.closed, test.want)
+			}
+		})
+	}
+}
+
+// hangingProvider gives a token, and another one never.
+type hangingProvider struct{ rejected bool }
+
+func (p *hangingProvider) Invalidate(ovhauth.Credentials) { p.rejected = true }
+
+func (p *hangingProvider) Retrieve(ctx context.Context) (ovhauth.Credentials, error) {
+	if p.rejected {
+		<-ctx.Done()
+		return ovhauth.Credentials{}, ctx.Err()
+	}
+	return ovhauth.Credentials{AccessToken: "t"}, nil
 }
 
 // A body that stalls delays its response by a second, and no status is lost to it.

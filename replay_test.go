@@ -132,6 +132,22 @@ func TestReplayOfABodyThatStalls(t *testing.T) {
 	})
 }
 
+// A reader that waits for another does not keep time from passing in a bubble, where the body may need it. If it does, this hangs.
+func TestReplayInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pr, pw := io.Pipe()
+		r := keepBody(pr, 10)
+		first, _ := r.again()
+		go io.ReadAll(first) // of an attempt that had an early response
+		synctest.Wait()
+		time.AfterFunc(time.Second, func() { io.WriteString(pw, "text"); pw.Close() })
+		second, _ := r.again()
+		if got, err := io.ReadAll(second); string(got) != "text" || err != nil {
+			t.Errorf("read %q, %v; want the text", got, err)
+		}
+	})
+}
+
 // What was noted about a request goes when the request does.
 func TestNotesGoWithTheirRequest(t *testing.T) {
 	count := func() (n int) {

@@ -170,7 +170,8 @@ type retryCall struct {
 	err      error          // or an error; in the end, what the caller gets
 	turn     *waiter        // of the next one, if it is in the queue of a pace already
 
-	retries int       // attempts that MaxRetries and the budget count
+	retries int       // attempts that MaxRetries counts
+	spent   int64     // of the budget
 	again   bool      // there will be another one of these
 	next    time.Time // when
 }
@@ -431,7 +432,7 @@ func (c *retryCall) decide(v verdict) bool {
 	t, ctx := c.t, c.req.Context()
 	if v == settled && c.err == nil && !t.hosts.none() {
 		if h := t.hosts.get(c.host(), false); h != nil {
-			h.budget.refund(max(1, int64(c.retries)*retryPrice))
+			h.budget.refund(max(1, c.spent))
 		}
 	}
 	if !v.allowsRetry(c.harmless) || ctx.Err() != nil {
@@ -444,6 +445,10 @@ func (c *retryCall) decide(v verdict) bool {
 	}
 	c.next = time.Now().Add(wait)
 	deadline, bounded := ctx.Deadline()
+	price := int64(retryPrice)
+	if v == unexecuted && c.resp != nil { // busy: the API is well
+		price = 0
+	}
 	switch {
 	case !c.body.canRepeat(c.req):
 		return c.gaveUp(ReasonBody)
@@ -453,10 +458,11 @@ func (c *retryCall) decide(v verdict) bool {
 		return c.gaveUp(ReasonRetryAfter)
 	case bounded && !c.next.Before(deadline):
 		return c.gaveUp(ReasonDeadline)
-	case !t.hosts.get(c.host(), true).budget.spend(retryPrice):
+	case !t.hosts.get(c.host(), true).budget.spend(price):
 		return c.gaveUp(ReasonBudgetUsed)
 	}
 	c.retries++
+	c.spent += price
 	c.tell(Event{Kind: EventRetry, Attempt: c.attempts, Wait: wait, Reason: c.reason(v)})
 	c.keep(wait)
 	return true
@@ -594,9 +600,13 @@ func failsTheSameWay(err error) bool {
 }
 
 // untypedFailure matches the errors of net/http that have no type. A proxy's rejection of CONNECT is its reason phrase alone.
-var untypedFailure = regexp.MustCompile(`unsupported protocol scheme|no Host in request URL|invalid (?:header field|method|trailer)|` +
-	`certificate is not trusted|stopped after \d+ redirects|malformed (?:HTTP|MIME)|response headers exceeded|Content-?Length|` +
-	`content length|transfer encoding|header list larger|connection error: (?:PROTOCOL|COMPRESSION)_ERROR|^(?i:.*proxy.*authentication.*required|forbidden)$`)
+var untypedFailure = regexp.MustCompile(`unsupported protocol scheme|no Host in request URL|nil Request\.Header|control character in Request\.URL|` +
+	`invalid (?:header field|method|trailer|Host header|port|proxy address)|cgihttpproxy|` +
+	`certificate is not trusted|\btls: (?:server|peer|no supported|unsupported|received|unexpected|invalid|malformed)|stopped after \d+ redirects|` +
+	`malformed (?:HTTP|MIME|response)|response headers exceeded|Content-?Length|content length|transfer encoding|header list larger|` +
+	`frame too large|HTTP_1_1_REQUIRED|connection error: (?:PROTOCOL|COMPRESSION|FRAME_SIZE)_ERROR|` +
+	`no acceptable authentication|authentication failed|not allowed by ruleset|unexpected protocol version|` + // of a SOCKS proxy
+	`^(?i:.*proxy.*authentication.*required|bad request|unauthorized|payment required|forbidden|not found|method not allowed|not implemented)$`)
 
 // connWatch sees whether one attempt got a connection, and whether a Transport below could not read the body that it is to sign.
 // Its hooks may run late: each attempt has a new one.

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -186,6 +187,24 @@ func TestEventsOfTheQueue(t *testing.T) {
 		getURL(t, rt, "https://api/y?token=hunter2")
 		if want := `level=DEBUG msg="ovhauth: held" method=GET path=/y attempt=1 wait=1m40s reason=queue` + "\n"; lines.String() != want {
 			t.Errorf("logged\n%swant\n%s", &lines, want)
+		}
+	})
+	inBubble(t, "held behind a probe", func(t *testing.T) {
+		seen := &observed{}
+		rt := &ovhauth.RetryTransport{MaxRetries: -1, OnEvent: seen.add, Base: baseFunc(func(*http.Request) (*http.Response, error) {
+			time.Sleep(4 * time.Second)
+			return respond(429, "Retry-After", "10"), nil
+		})}
+		getURL(t, rt, "https://api/x")
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { getURL(t, rt, "https://api/x") })
+			time.Sleep(12 * time.Second) // the first of them is under way then
+		}
+		wg.Wait()
+		want := []string{"gave up: " + ovhauth.ReasonRetriesUsed, "held: " + ovhauth.ReasonQueue, "held: " + ovhauth.ReasonQueue}
+		if got := seen.words()[:3]; !slices.Equal(got, want) || seen.events[2].Wait != 250*time.Millisecond {
+			t.Errorf("events %q, the last with a wait of %s; want %q, and 250 ms: the doubling begins at 4 a second", got, seen.events[2].Wait, want)
 		}
 	})
 	inBubble(t, "turned away", func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -317,10 +318,59 @@ func proxied(status string) func(*testing.T) (*http.Transport, string) {
 	}
 }
 
+// noProxy is the error of a Transport.Proxy, in the words of http.ProxyFromEnvironment.
+func noProxy(text string) func(*testing.T) (*http.Transport, string) {
+	return func(*testing.T) (*http.Transport, string) {
+		return &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, errors.New(text) }}, "http://api.example/"
+	}
+}
+
+// socks leads through a SOCKS proxy that gives these replies.
+func socks(replies ...string) func(*testing.T) (*http.Transport, string) {
+	return func(t *testing.T) (*http.Transport, string) {
+		proxy := &url.URL{Scheme: "socks5", Host: listen(t, func(conn net.Conn) {
+			defer conn.Close()
+			for _, reply := range replies {
+				conn.Read(make([]byte, 512))
+				io.WriteString(conn, reply)
+			}
+		})}
+		return &http.Transport{Proxy: http.ProxyURL(proxy)}, "https://api.example/"
+	}
+}
+
+// overHTTP2 is a server that gives every request these frames of HTTP/2.
+func overHTTP2(frames string) func(*testing.T) (*http.Transport, string) {
+	return func(t *testing.T) (*http.Transport, string) {
+		srv := httptest.NewUnstartedServer(nil)
+		srv.EnableHTTP2 = true
+		srv.StartTLS()
+		srv.Close() // its certificate is enough
+		addr := listen(t, func(conn net.Conn) {
+			defer conn.Close()
+			secure := tls.Server(conn, srv.TLS)
+			io.CopyN(io.Discard, secure, int64(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")))
+			for frame := [9]byte{}; frame[3] != 1; { // until the headers of the request
+				if _, err := io.ReadFull(secure, frame[:]); err != nil {
+					return
+				}
+				io.CopyN(io.Discard, secure, int64(binary.BigEndian.Uint32(frame[:])>>8))
+			}
+			io.WriteString(secure, frames)
+			io.Copy(io.Discard, secure)
+		})
+		tr := srv.Client().Transport.(*http.Transport)
+		tr.DisableKeepAlives = true // each request gets the whole of it
+		return tr, "https://" + addr
+	}
+}
+
 // urlAlone is a cause that the URL is.
 func urlAlone(url string) func(*testing.T) (*http.Transport, string) {
 	return func(*testing.T) (*http.Transport, string) { return &http.Transport{}, url }
 }
+
+const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // the first frame of HTTP/2
 
 var failsTheSame = []same{
 	{"unknown scheme", urlAlone("foo://api.example/"), "unsupported protocol scheme"},
@@ -341,6 +391,23 @@ var failsTheSame = []same{
 	{"proxy 407", proxied("407 Proxy Authentication Required"), "Proxy Authentication Required"},
 	{"proxy 407 in other words", proxied("407 authenticationrequired by the PROXY: Authentication Required"), "PROXY"},
 	{"proxy 403", proxied("403 Forbidden"), "Forbidden"},
+	{"proxy 401", proxied("401 Unauthorized"), "Unauthorized"},
+	{"a web server that is no proxy", proxied("405 Method Not Allowed"), "Method Not Allowed"},
+	{"HTTP_PROXY is no URL", noProxy(`invalid proxy address "a b": parse "http://a b": invalid character " " in host name`), "invalid proxy address"},
+	{"HTTP_PROXY in CGI", noProxy("refusing to use HTTP_PROXY value in CGI environment; see golang.org/s/cgihttpproxy"), "CGI"},
+	{"SOCKS proxy without a way to log in", socks("\x05\xff"), "no acceptable authentication"},
+	{"SOCKS proxy that forbids it", socks("\x05\x00", "\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00"), "not allowed by ruleset"},
+	{"no SOCKS proxy", socks("HTTP/1.1 400 Bad Request\r\n\r\n"), "unexpected protocol version"},
+	{"port out of range", urlAlone("http://127.0.0.1:99999/"), "invalid port"},
+	{"TLS version that nobody speaks", func(t *testing.T) (*http.Transport, string) {
+		return &http.Transport{}, "https://" + listen(t, func(conn net.Conn) {
+			io.WriteString(conn, "\x16\x03\x01\x00\x2a\x02\x00\x00\x26\x03\x01"+strings.Repeat("r", 32)+"\x00\xc0\x2f\x00")
+			io.Copy(io.Discard, conn)
+		})
+	}, "tls: server selected unsupported protocol version"},
+	{"no TLS version is allowed", func(t *testing.T) (*http.Transport, string) {
+		return &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, MaxVersion: tls.VersionTLS12}}, "https://" + listen(t, func(conn net.Conn) { conn.Close() })
+	}, "tls: no supported versions"},
 	{"malformed response", speaking("garbage\r\n\r\n"), "malformed HTTP response"},
 	{"malformed version", speaking("HTTX/1.1 200 OK\r\n\r\n"), "malformed HTTP version"},
 	{"malformed status", speaking("HTTP/1.1 two OK\r\n\r\n"), "malformed HTTP status code"},
@@ -353,6 +420,10 @@ var failsTheSame = []same{
 	{"too large response header over HTTP/2", secure(nil, true, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Large", strings.Repeat("x", 8<<10))
 	}, func(tr *http.Transport) { tr.MaxResponseHeaderBytes = 4 << 10 }), "COMPRESSION_ERROR"},
+	{"HTTP/1 over HTTP/2", overHTTP2("HTTP/1.1 400 Bad Request\r\n\r\n"), "frame too large"},
+	{"a frame of a wrong size", overHTTP2(settings + "\x00\x00\x01\x06\x00\x00\x00\x00\x00a"), "FRAME_SIZE_ERROR"},
+	{"HTTP/1.1 is required", overHTTP2(settings + "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0d"), "HTTP_1_1_REQUIRED"},
+	{"a response without a status", overHTTP2(settings + "\x00\x00\x00\x01\x05\x00\x00\x00\x01"), "malformed response"},
 	{"too many response headers over HTTP/2", secure(nil, true, func(w http.ResponseWriter, _ *http.Request) {
 		for i := range 100 {
 			w.Header().Set(fmt.Sprint("X-", i), strings.Repeat("x", 100))
@@ -368,6 +439,17 @@ var mayBeBetterNextTime = []same{
 	{"proxy 503", proxied("503 Service Unavailable"), "Service Unavailable"},
 	{"connection closed", speaking(""), "EOF"},
 	{"connection closed in the header", speaking("HTTP/1.1 200 OK\r\nContent-Type: te"), "EOF"},
+}
+
+// counting counts the attempts but for those of which net/http has noticed the end of the connection before the cause.
+func counting(base http.RoundTripper, cause string, attempts *int) http.RoundTripper {
+	return roundTrip(func(req *http.Request) (*http.Response, error) {
+		resp, err := base.RoundTrip(req)
+		if err == nil || strings.Contains(err.Error(), cause) {
+			*attempts++
+		}
+		return resp, err
+	})
 }
 
 // headers that net/http will not send
@@ -406,15 +488,31 @@ func TestWhatFailsTheSameWayIsSentOnce(t *testing.T) {
 			run(t, base, req, "invalid header", 1)
 		})
 	}
+	for name, spoil := range map[string]func(*http.Transport, *http.Request){
+		"control character": func(_ *http.Transport, req *http.Request) { req.URL.RawQuery = "a\nb" },
+		"Request.Header":    func(_ *http.Transport, req *http.Request) { req.Header = nil },
+		"Host header": func(tr *http.Transport, req *http.Request) {
+			tr.Proxy, req.Host = http.ProxyURL(&url.URL{Scheme: "http", Host: req.URL.Host}), "a/b"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			attempts := 0
+			server := httptest.NewServer(http.NotFoundHandler())
+			defer server.Close()
+			base, req := server.Client().Transport.(*http.Transport), newRequest(t, "GET", server.URL, nil)
+			spoil(base, req)
+			_, err := (&ovhauth.RetryTransport{MinWait: noWait, Base: counting(base, name, &attempts)}).RoundTrip(req)
+			if err == nil || !strings.Contains(err.Error(), name) || attempts != 1 {
+				t.Errorf("%d attempts, %v; want one and an error about the %s", attempts, err, name)
+			}
+		})
+	}
 	t.Run("a body shorter than its length", func(t *testing.T) {
 		attempts := 0
 		base, url := speaking("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")(t)
 		req := newRequest(t, "PUT", url, strings.NewReader(payload))
 		req.ContentLength++
-		_, err := (&ovhauth.RetryTransport{MinWait: noWait, Base: roundTrip(func(req *http.Request) (*http.Response, error) {
-			attempts++
-			return base.RoundTrip(req)
-		})}).RoundTrip(req)
+		_, err := (&ovhauth.RetryTransport{MinWait: noWait, Base: counting(base, "ContentLength", &attempts)}).RoundTrip(req)
 		if err == nil || !strings.Contains(err.Error(), "ContentLength") || attempts != 1 {
 			t.Errorf("%d attempts, %v; want one and an error about the length", attempts, err)
 		}

@@ -301,6 +301,49 @@ func TestNothingGrantedForTooLong(t *testing.T) {
 	})
 }
 
+// Time in which nobody asks, or in which no response comes, is not time in which the host grants nothing.
+func TestNothingGrantedIsCountedFromA429(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		after string        // Retry-After of the first 429
+		first string        // what the first call gets, which has 10 s
+		every time.Duration // a call is made
+	}{
+		{"nobody asks", "", "200", 29*aMinute + 30*time.Second},
+		{"nobody asks during a hold", "60", "429", 29*aMinute + 30*time.Second},
+		{"connections are lost", "", "200", aMinute},
+		{"connections are lost during a hold", "60", "429", aMinute},
+	} {
+		inBubble(t, test.name, func(t *testing.T) {
+			start, attempts := time.Now(), 0
+			rt := &ovhauth.RetryTransport{Base: roundTrip(func(*http.Request) (*http.Response, error) {
+				attempts++
+				switch past := time.Since(start); {
+				case attempts == 1, past > 29*aMinute && past < 31*aMinute:
+					return respond(429, "Retry-After", test.after), nil
+				case past > aMinute && past < 29*aMinute:
+					return nil, io.ErrUnexpectedEOF
+				}
+				return respond(200), nil
+			})}
+			post := func(ctx context.Context) string {
+				return result(finished(t, rt, newRequest(t, "POST", "https://api/x", nil).WithContext(ctx)))
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if got := post(ctx); got != test.first {
+				t.Errorf("the first call got %s, want %s", got, test.first)
+			}
+			for time.Since(start) < 40*aMinute {
+				time.Sleep(test.every)
+				if got := post(t.Context()); got != "200" && got != "unexpected EOF" {
+					t.Errorf("a call got %s after %s, want none to get a 429: they last two minutes", got, time.Since(start))
+				}
+			}
+		})
+	}
+}
+
 // A response in hand is what the caller gets if another call's 429 keeps its retry from coming in time.
 func TestResponseInHandBehindA429(t *testing.T) {
 	long := strings.Repeat("x", 16<<10+1)

@@ -255,6 +255,43 @@ func TestRetryAfterAStalledResponse(t *testing.T) {
 	})
 }
 
+// net/http's gzip reader does not let itself be closed before its first bytes have come. That holds up neither a retry nor a Close.
+func TestRetryAfterACompressedResponseThatStalls(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		attempts := 0
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch attempts++; attempts {
+			case 1, 3:
+				w.Header().Set("Content-Encoding", "gzip")
+				w.WriteHeader(503)
+				w.(http.Flusher).Flush()
+				<-r.Context().Done()
+			}
+		}))
+		if server.EnableHTTP2 = h2; h2 {
+			server.StartTLS()
+		} else {
+			server.Start()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		req := newRequest(t, "GET", "/me", nil).WithContext(ctx)
+		transport := &ovhauth.Transport{Endpoint: ovhauth.Endpoint(server.URL), Credentials: testKeys, Base: server.Client().Transport}
+		resp, err := (&ovhauth.RetryTransport{Base: transport, MinWait: noWait}).RoundTrip(req)
+		if got := result(resp, err); got != "200" || attempts != 2 {
+			t.Errorf("HTTP/2 %t: %s after %d attempts, want 200 after 2", h2, got, attempts)
+		}
+		if resp, err = transport.RoundTrip(req); result(resp, err) != "503" {
+			t.Fatalf("HTTP/2 %t: %s, want the 503", h2, result(resp, err))
+		}
+		resp.Body.Close()
+		if ctx.Err() != nil {
+			t.Errorf("HTTP/2 %t: Close waited for the context's end, want a moment", h2)
+		}
+		cancel()
+		server.Close()
+	}
+}
+
 // A short response is read to its end before the next attempt, which then has its connection.
 func TestRetryKeepsTheConnection(t *testing.T) {
 	attempts := 0
@@ -357,6 +394,25 @@ func TestRetryBudget(t *testing.T) {
 		run(t, 200, 1, api)
 		if got := run(t, 503, 150, api); got != 150+100 {
 			t.Errorf("%d attempts after 20 429s, want 150 and 100 retries", got)
+		}
+	})
+	t.Run("busy costs nothing, and gives nothing back", func(t *testing.T) {
+		fresh()
+		run(t, 503, 100, api)
+		attempt := 0
+		rt.Base = roundTrip(func(req *http.Request) (*http.Response, error) {
+			if attempt++; attempt <= 400 || attempt%2 == 1 {
+				return response(403, busy), nil
+			}
+			return base(req)
+		})
+		run(t, 200, 200, api)
+		if attempt != 400 {
+			t.Errorf("%d attempts of 200 requests that found it busy, want a retry of each", attempt)
+		}
+		run(t, 200, 4, api)
+		if rt.Base = base; run(t, 503, 1, api) != 1 {
+			t.Errorf("%d attempts after 4 successes, want one: a retry for busy was free", attempts)
 		}
 	})
 }

@@ -91,6 +91,7 @@ var rotations = []struct {
 	{"application", oldKeys, newKeys, `403 {"errorCode":"INVALID_KEY","message":"This application key is invalid"}`},
 	{"consumer key", oldKeys, newCK, `403 {"errorCode":"NOT_CREDENTIAL","message":"This credential does not exist"}`},
 	{"expired consumer key", oldKeys, newCK, `403 {"class":"Client::Forbidden","message":"This credential is not valid"}`},
+	{"consumer key that counts as none", oldKeys, newCK, `401 {"message":"You must login first"}`},
 	{"application secret", oldKeys, newSecret, `400 {"errorCode":"INVALID_SIGNATURE","message":"Invalid signature"}`},
 	{"access token", oldToken, newToken, `401 {"message":"You must login first"}`},
 	{"client secret", oldAccount, newAccount, `401 {"message":"You must login first"}`},
@@ -172,6 +173,7 @@ func TestRotationThatFails(t *testing.T) {
 				api := &rotatingAPI{rejection: rotation.rejection}
 				api.accept(rotation.before)
 				transport := &Transport{Endpoint: EU, Base: api}
+				transport.OnEvent = func(_ context.Context, e Event) { t.Errorf("event %+v, want none", e) }
 				post(t, transport)
 
 				spoil(t, f.home)
@@ -195,7 +197,7 @@ func TestRotationThatFails(t *testing.T) {
 				}
 
 				write(t, f.home, section("ovh-eu", rotation.after))
-				api.sent, api.executed = 0, nil
+				api.sent, api.executed, transport.OnEvent = 0, nil, nil
 				if status := post(t, transport); status != 200 || len(api.executed) != 1 || api.sent > 2 {
 					t.Errorf("repaired: status %d after %d sendings, executed %q; want 200, executed once", status, api.sent, api.executed)
 				}
@@ -320,6 +322,24 @@ func TestRejectedKeysServeOnIfNothingReplacesThem(t *testing.T) {
 	}
 	if got, err := p.Retrieve(t.Context()); err != nil || got != c {
 		t.Errorf("later: %v, want the keys", err)
+	}
+}
+
+// A caller that leaves while the files are read again has not cleared the rejection.
+func TestRejectionOutlastsACanceledCaller(t *testing.T) {
+	f := isolate(t)
+	write(t, f.home, section("ovh-eu", oldToken))
+	p := FileCredentials(EU).(*lookup)
+	c, _ := p.Retrieve(t.Context())
+	write(t, f.home, section("ovh-eu", newToken))
+	p.Invalidate(c)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.Retrieve(ctx); err != context.Canceled {
+		t.Errorf("the one that left: %v, want %v", err, context.Canceled)
+	}
+	if got, err := p.Retrieve(t.Context()); err != nil || got.AccessToken != "t2" {
+		t.Errorf("the next got %q, %v; want t2", got.AccessToken, err)
 	}
 }
 

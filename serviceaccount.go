@@ -32,7 +32,7 @@ import (
 // An error of the token endpoint matches [*APIError] with its status and its code, such as "invalid_client"; no other text of the
 // response is kept, since it may repeat the secret. Redirects are not followed, so that the secret goes to no other host.
 func ServiceAccount(e Endpoint, clientID, clientSecret string) CredentialProvider {
-	return newServiceAccount(cmp.Or(string(e), "the default endpoint"), clientID, clientSecret, func(ctx context.Context) (string, error) {
+	return newServiceAccount(cmp.Or(e.withoutPassword(), "the default endpoint"), clientID, clientSecret, func(ctx context.Context) (string, error) {
 		parsed, err := findEndpoint(ctx, e)
 		if err != nil {
 			return "", err
@@ -93,15 +93,24 @@ func newServiceAccount(of, clientID, clientSecret string, address func(context.C
 		if err != nil {
 			return nil, err
 		}
-		return requestToken(ctx, &clientcredentials.Config{
+		t, err := requestToken(ctx, &clientcredentials.Config{
 			ClientID:     id,
 			ClientSecret: secret,
 			TokenURL:     url,
 			Scopes:       []string{"all"},
 			AuthStyle:    oauth2.AuthStyleInParams, // else x/oauth2 tries two ways, and the secret travels twice
 		})
+		if err != nil {
+			return nil, noToken{err}
+		}
+		return t, nil
 	}}
 }
+
+// noToken is an error of a token endpoint. A guest needs no token.
+type noToken struct{ error }
+
+func (e noToken) Unwrap() error { return e.error }
 
 type serviceAccount struct {
 	of      string

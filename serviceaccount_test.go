@@ -26,6 +26,8 @@ func TestTokenRequest(t *testing.T) {
 		{"https://api.ovh.com/1.0", "https://www.ovh.com/auth/oauth2/token"},
 		{"https://api.eu.ovhcloud.com", "https://www.ovh.com/auth/oauth2/token"},
 		{"https://api.ca.ovhcloud.com/1.0", "https://ca.ovh.com/auth/oauth2/token"},
+		{"https://api.eu.ovhcloud.com/other/1.0", "https://www.ovh.com/auth/oauth2/token"},
+		{"https://eu.api.kimsufi.com/other/1.0", ""},
 		{"ovh-ca", "https://ca.ovh.com/auth/oauth2/token"},
 		{"ovh-us", "https://us.ovhcloud.com/auth/oauth2/token"},
 		{"https://api.example.com:4242/1.0", "https://api.example.com:4242/auth/oauth2/token"},
@@ -195,7 +197,8 @@ func TestTokenTries(t *testing.T) {
 		{"500 and 504", []try{{status: 500}, {status: 504}, {status: 200}}, 3, 0, 1500 * time.Millisecond, ""},
 		{"429", []try{{status: 429}, {status: 200}}, 2, 0, 500 * time.Millisecond, ""},
 		{"408", []try{{status: 408}, {status: 200}}, 2, 0, 500 * time.Millisecond, ""},
-		{"429 with Retry-After", []try{{status: 429, after: "7"}, {status: 200}}, 2, 7 * time.Second, 7500 * time.Millisecond, ""},
+		{"429 with Retry-After", []try{{status: 429, after: "7"}, {status: 200}}, 2, 7*time.Second + 1, 7500 * time.Millisecond, ""}, // and jitter
+		{"Retry-After in the past", []try{{status: 429, after: "Thu, 01 Jan 1970 00:00:00 GMT"}, {status: 200}}, 2, 1, 500 * time.Millisecond, ""},
 		{"Retry-After that makes no sense", []try{{status: 503, after: "soon"}, {status: 200}}, 2, 0, 500 * time.Millisecond, ""},
 		{"Retry-After beyond 30 s", []try{{status: 429, after: "31"}, {status: 200}}, 1, 0, 0, "429 Too Many Requests; the token endpoint is overloaded"},
 		{"Retry-After of centuries", []try{{status: 503}, {status: 503}, {status: 503}, {status: 503}, {status: 429, after: "9999999999"}, {status: 200}},
@@ -388,6 +391,32 @@ func TestTokenErrors(t *testing.T) {
 	}
 }
 
+// Which status says that the client is wrong, and what its error advises.
+func TestWhoseFaultATokenErrorIs(t *testing.T) {
+	for _, test := range []struct {
+		status int
+		client bool
+		says   string // at the end
+	}{
+		{400, true, "; check client_id, client_secret and the endpoint that they were created at"},
+		{404, true, "; check client_id, client_secret and the endpoint that they were created at"},
+		{200, true, ", but no token in the response"},
+		{302, false, ": 302 Found"},
+		{408, false, "; the token endpoint is overloaded or down, try again later"},
+		{429, false, "; the token endpoint is overloaded or down, try again later"},
+		{500, false, "; the token endpoint is overloaded or down, try again later"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			_, err := ServiceAccount(EU, "ID", "secret").Retrieve(through(t.Context(), func(*http.Request) (*http.Response, error) {
+				return response(test.status, ""), nil
+			}))
+			if got := isClientRejection(err); got != test.client || !strings.HasSuffix(fmt.Sprint(err), test.says) {
+				t.Errorf("%d: %v, rejects the client: %t; want %q at the end, %t", test.status, err, got, test.says, test.client)
+			}
+		})
+	}
+}
+
 // Whatever of the request a token endpoint repeats, and wherever, no part of the secret is in the error.
 func TestTokenEndpointThatRepeatsTheSecret(t *testing.T) {
 	const secret = "s3cr3tPart1+/s3cr3tPart2=&s3cr3tPart3s3cr3tPart4s3cr3tPart5s3cr3tPart6s3cr3tPart7"
@@ -468,7 +497,7 @@ func TestServiceAccountAt(t *testing.T) {
 			p := ServiceAccountAt(test.url, "ID", "secret")
 			c, err := p.Retrieve(through(t.Context(), func(r *http.Request) (*http.Response, error) {
 				asked = r.URL.String()
-				return response(200, `{"access_token":"T"}`), nil
+				return response(200, `{"access_token":"T","token_type":"bearer"}`), nil
 			}))
 			if asked != test.asked || (err == nil) != (test.asked != "") {
 				t.Fatalf("asked %q, got %v; want %q", asked, err, test.asked)

@@ -30,7 +30,8 @@ import (
 //
 // The zero value is ready. A Transport is safe for concurrent use; its fields must not change after the first request. Errors of
 // its own match [ErrMissingCredentials], [ErrBodyTooLarge], [ErrPlainHTTP] or [ErrFIPS] where one of these is the cause; nothing
-// has been sent then. Errors of Base, of the body's reader and of the context are returned as they are.
+// has been sent then. Errors of Base, of the body's reader and of the context are returned as they are. If the context ends while
+// the Transport finds out what a rejection is about, the error matches the context's and an [*APIError].
 type Transport struct {
 	// Endpoint is the API to sign for: one of the constants, a name that [ParseEndpoint] knows, or a URL. "" means
 	// OVH_ENDPOINT, then ovh.conf (see [DefaultCredentials]; or the files of [FileCredentials]), then EU.
@@ -55,7 +56,8 @@ type Transport struct {
 
 	ready     atomic.Pointer[setup]
 	clock     ServerClock
-	timeQuery flight[bool]
+	timeQuery flight[*correction]
+	closing   atomic.Bool
 	trusted   atomic.Int64 // until then, in Unix nanoseconds, a Date that is far off does not make the clock suspect
 }
 
@@ -92,15 +94,11 @@ func (t *Transport) base() http.RoundTripper {
 
 // CloseIdleConnections closes the idle connections of Base, if it can do so.
 func (t *Transport) CloseIdleConnections() {
-	base := t.Base
-	if base == nil {
-		base = http.DefaultTransport
-		switch base.(type) {
-		case *Transport, *RetryTransport: // which may lead back here
-			return
-		}
+	if t.closing.Swap(true) {
+		return // http.DefaultTransport may lead back here
 	}
-	if c, ok := base.(interface{ CloseIdleConnections() }); ok {
+	defer t.closing.Store(false)
+	if c, ok := t.base().(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }
@@ -108,7 +106,7 @@ func (t *Transport) CloseIdleConnections() {
 // Format prints the endpoint alone. Under a wrong verb such as %s, fmt would print a Transport's fields, and theirs, without
 // asking Credentials how they want to be printed.
 func (t *Transport) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "&ovhauth.Transport{Endpoint:%q}", string(t.Endpoint))
+	fmt.Fprintf(f, "&ovhauth.Transport{Endpoint:%q}", t.Endpoint.withoutPassword())
 }
 
 type withoutSignature struct{}
@@ -153,9 +151,13 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		replacement, again := c.repair(a, resp)
-		if done := c.ctx.Err(); done != nil { // meanwhile
+		if err := c.ctx.Err(); err != nil { // meanwhile
+			if looked, ok := resp.Body.(*peekedBody); ok {
+				head, _ := looked.known()
+				err = permanentErrorf("%w while looking into the response: %w", err, newAPIError(resp, head))
+			}
 			closeBody(resp.Body)
-			return nil, done
+			return nil, err
 		}
 		if !again {
 			return resp, nil
@@ -213,7 +215,7 @@ func (t *Transport) route(req *http.Request) (c call, err error) {
 		return c, permanentErrorf("URL //%s%s: two slashes at the start make %s a host; write one", u.Host, u.EscapedPath(), u.Host)
 	case strings.EqualFold(u.Scheme, "http") && s.scheme != "http" && s.hasName(u) && !isLoopback(u.Hostname()):
 		return c, permanentErrorf("http://%s: %w", u.Host, ErrPlainHTTP)
-	case isInside(ctx, t):
+	case ctx.Value(inside{t}) != nil:
 		return c, permanentErrorf("the Base of this Transport leads back to it, as http.DefaultTransport = &ovhauth.Transport{} does; " +
 			"write http.DefaultTransport = &ovhauth.Transport{Base: http.DefaultTransport}")
 	default:
@@ -238,7 +240,11 @@ func (c *call) strayed() bool {
 		if n := noteOf(resp); n != nil && n.url != nil {
 			u = n.url // what was really asked for, by a Transport above
 		}
-		if u != nil && u.Host != "" && !c.owns(u) {
+		switch {
+		case u == nil:
+		case u.Host != "" && !c.owns(u):
+			return true
+		case u.Host == "" && c.req.Context().Value(passing{}) != nil: // relative to the endpoint of a Transport above, whose note is lost
 			return true
 		}
 	}
@@ -294,23 +300,23 @@ func (c *call) needs(ctx context.Context) (n need, key string) {
 
 // keyOfGuest returns the application key in a header that has nothing else of a signature, and no token: so go-ovh marks its
 // unauthenticated calls. It returns "" for any other.
-func keyOfGuest(h http.Header) string {
-	key := h["X-Ovh-Application"]
-	if len(key) == 0 {
-		return ""
-	}
+func keyOfGuest(h http.Header) (key string) {
 	for name, values := range h {
-		if isAuthentication(name) && len(values) > 0 && values[0] != "" && name != "X-Ovh-Application" && name != "X-Ovh-Timestamp" {
+		switch {
+		case !isAuthentication(name) || len(values) == 0 || values[0] == "" || strings.EqualFold(name, "X-Ovh-Timestamp"):
+		case strings.EqualFold(name, "X-Ovh-Application"):
+			key = values[0]
+		default:
 			return ""
 		}
 	}
-	return key[0]
+	return key
 }
 
 // pass sends the request on without authentication, but for the signature of a Transport above for this very origin.
 func (c *call) pass() (*http.Response, error) {
 	ctx := c.req.Context()
-	out := c.req.WithContext(context.WithValue(ctx, passing{}, c.transport)) // not Clone, as in authorize
+	out := c.req.WithContext(context.WithValue(context.WithValue(ctx, inside{c.transport}, true), passing{}, true)) // not Clone, as in authorize
 	out.URL, out.Header = c.url, c.req.Header
 	if above, ok := ctx.Value(signing{}).(*outgoing); !ok || !above.sender.owns(c.url) {
 		out.Header = without(c.req.Header, isSignature)
@@ -352,9 +358,13 @@ func redirectOfRelative(req *http.Request) bool {
 	return false
 }
 
-// isPrivate reports whether a header is for the endpoint alone.
+// isPrivate reports whether a header is for the endpoint alone: Referer, and what http.Client itself takes to its own host only.
 func isPrivate(name string) bool {
-	return strings.EqualFold(name, "Authorization") || strings.EqualFold(name, "Cookie") || strings.EqualFold(name, "Referer")
+	switch http.CanonicalHeaderKey(name) {
+	case "Referer", "Authorization", "Cookie", "Cookie2", "Proxy-Authorization", "Proxy-Authenticate", "Www-Authenticate":
+		return true
+	}
+	return false
 }
 
 // outgoing is the context of a request that is sent to the endpoint. It tells a Transport below that the request is signed, and for
@@ -373,21 +383,16 @@ type relative struct {
 }
 
 type (
-	signing struct{} // the key of the *outgoing
-	passing struct{} // the key of a *Transport that passes a request of another origin
+	signing struct{}               // the key of the nearest *outgoing
+	passing struct{}               // the key that says that a Transport passes a request of another origin
+	inside  struct{ t *Transport } // the key that says that t has sent the request to its Base
 )
-
-// isInside reports whether ctx is that of a request which t itself has sent to its Base.
-func isInside(ctx context.Context, t *Transport) bool {
-	o, _ := ctx.Value(signing{}).(*outgoing)
-	return o != nil && o.sender.transport == t || ctx.Value(passing{}) == t
-}
 
 // Format keeps fmt from following the caller's context further than it would by itself, to what that one would not show.
 func (o *outgoing) Format(f fmt.State, _ rune) { io.WriteString(f, "ovhauth.outgoing") }
 
 func (o *outgoing) Value(key any) any {
-	if key == (signing{}) {
+	if key == (signing{}) || key == (inside{o.sender.transport}) {
 		return o
 	}
 	value := o.Context.Value(key)
@@ -436,7 +441,7 @@ func (c *call) retrieve() (Credentials, error) {
 	}
 	keys, err := c.credentials.Retrieve((*providerContext)(c.ctx))
 	switch {
-	case c.guestKey != "" && strings.TrimSpace(keys.ApplicationKey) == "" && (!isPermanent(err) || errors.Is(err, ErrMissingCredentials)):
+	case c.guestKey != "" && strings.TrimSpace(keys.ApplicationKey) == "" && !concernsGuests(err):
 		keys, err = Credentials{ApplicationKey: c.guestKey}, nil
 	case err == nil:
 		err = c.ctx.Err()
@@ -446,6 +451,12 @@ func (c *call) retrieve() (Credentials, error) {
 		err = permanentErrorf("credentials: %w", err)
 	}
 	return keys, err
+}
+
+// concernsGuests reports whether a provider's error is about more than the keys that it lacks, such as a file that misleads them.
+func concernsGuests(err error) bool {
+	_, lacksToken := errors.AsType[noToken](err)
+	return isPermanent(err) && !lacksToken && !errors.Is(err, ErrMissingCredentials)
 }
 
 // replay takes over the request's body. One that need not be read twice is sent as it is.
@@ -634,9 +645,12 @@ func (c *call) repair(a attempt, resp *http.Response) (keys Credentials, again b
 		return keys, false
 	}
 	r := rejection{a, resp, newAPIError(resp, body)}
+	if replaceable && (r.aboutKeys() || r.StatusCode == http.StatusUnauthorized && c.need == everything) {
+		if keys, again = c.replaceKeys(r, provider); again {
+			return keys, true
+		}
+	}
 	switch {
-	case replaceable && (bearer || r.aboutKeys()):
-		return c.replaceKeys(r, provider)
 	case correctable && r.Is(ErrQueryTimeOut):
 		return a.keys, c.correctClock(r, clock)
 	case correctable && c.checkClock(r, clock):
@@ -663,6 +677,9 @@ func (c *call) replaceKeys(r rejection, provider invalidator) (keys Credentials,
 	same := keys
 	same.Expires = r.keys.Expires // which does not count
 	if err != nil || same == r.keys {
+		return keys, false
+	}
+	if _, err := keys.usable(c.ctx, c.need, c.credentials); err != nil { // such as those of an emptied file
 		return keys, false
 	}
 	reason := ReasonKeysRejected
@@ -693,7 +710,7 @@ func (c *call) correctClock(r rejection, clock corrector) (again bool) {
 	}
 	date, err := http.ParseTime(r.resp.Header.Get("Date"))
 	cached := r.resp.Header.Get("Age") != "" // a cache's responses have the Date of when it got them
-	if err == nil && !cached && c.correct(r, clock, date, ReasonQueryTimeOut) {
+	if err == nil && !cached && c.tellOf(r, c.correct((*providerContext)(c.ctx), clock, date), ReasonQueryTimeOut) {
 		return true
 	}
 	_, err = c.askTime(r, clock, ReasonQueryTimeOut)
@@ -759,30 +776,47 @@ func (c *call) took(a attempt) time.Duration {
 
 // askTime corrects the clock by GET /auth/time, which all who need it at once ask together.
 func (c *call) askTime(r rejection, clock corrector, reason string) (moved bool, err error) {
-	asking := *c // a copy, so that a call that asks nothing can stay on the stack
-	return c.transport.timeQuery.do(c.req.Context(), func(ctx context.Context) (bool, error) {
-		client := &http.Client{Transport: asking.transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+	s := c.setup // and nothing of the request, which is its caller's again if the context ends meanwhile
+	found, err := c.transport.timeQuery.do(c.req.Context(), func(ctx context.Context) (*correction, error) {
+		client := &http.Client{Transport: s.transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // another origin does not know this one's time
 		}}
 		asked := time.Now()
 		server, err := ServerTime(ctx, client)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		// The server read its clock somewhere between request and response; halfway is the best guess.
-		return asking.correct(r, clock, server.Add(time.Since(asked)/2), reason), nil
+		return s.correct(ctx, clock, server.Add(time.Since(asked)/2)), nil
 	})
+	if err != nil {
+		return false, err
+	}
+	return c.tellOf(r, found, reason), nil
 }
 
-func (c *call) correct(r rejection, clock corrector, server time.Time, reason string) (moved bool) {
-	ctx := (*providerContext)(c.ctx)
-	before, _ := c.clock.Now(ctx)
+// correction is what came of telling a clock the time.
+type correction struct {
+	moved bool
+	by    time.Duration
+	told  atomic.Bool // by one of those who asked for it together
+}
+
+func (s *setup) correct(ctx context.Context, clock corrector, server time.Time) *correction {
+	before, _ := s.clock.Now(ctx)
 	if !clock.Correct(server) {
-		return false
+		return new(correction)
 	}
-	after, _ := c.clock.Now(ctx)
-	c.tell(r, Event{Kind: EventClockCorrected, Wait: after.Sub(before).Round(time.Millisecond), Reason: reason})
-	return true
+	after, _ := s.clock.Now(ctx)
+	return &correction{moved: true, by: after.Sub(before).Round(time.Millisecond)}
+}
+
+// tellOf tells of a correction, once, and reports whether the clock was moved.
+func (c *call) tellOf(r rejection, found *correction, reason string) (moved bool) {
+	if found.moved && !found.told.Swap(true) {
+		c.tell(r, Event{Kind: EventClockCorrected, Wait: found.by, Reason: reason})
+	}
+	return found.moved
 }
 
 // isIdempotent reports whether a request that may have been executed can be sent again.

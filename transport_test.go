@@ -539,6 +539,12 @@ func TestCloseIdleConnections(t *testing.T) {
 	if base.closed != 2 {
 		t.Error("http.DefaultTransport was not told")
 	}
+	http.DefaultTransport = &ovhauth.RetryTransport{Base: base}
+	for again, transport := 3, new(ovhauth.Transport); again <= 4; again++ {
+		if transport.CloseIdleConnections(); base.closed != again {
+			t.Errorf("Base of http.DefaultTransport was told %d times, want %d", base.closed, again)
+		}
+	}
 }
 
 func TestZeroValue(t *testing.T) {

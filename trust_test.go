@@ -191,6 +191,22 @@ func checkSent(t *testing.T, transport *Transport, f confFiles, n namer, h holde
 	}
 }
 
+// A profile's own endpoint says where its keys may go, whatever [default] of the same file says.
+func TestKeysOfAProfileThatNamesItsEndpoint(t *testing.T) {
+	f := isolate(t)
+	t.Setenv("OVH_PROFILE", "work")
+	write(t, f.home, "[default]\nendpoint = ovh-eu\n[profile:work]\nendpoint = https://gate.example/1.0\naccess_token = W\n")
+	asked := ""
+	req, _ := http.NewRequest("GET", "/me", nil)
+	_, err := (&Transport{Base: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+		asked = r.URL.Host + " " + r.Header.Get("Authorization")
+		return response(200, ""), nil
+	})}).RoundTrip(req)
+	if want := "gate.example Bearer W"; err != nil || asked != want {
+		t.Errorf("asked %q, %v; want %q", asked, err, want)
+	}
+}
+
 // A service account of code asks no token endpoint that only a file names.
 func TestServiceAccountOfAFileNamedHost(t *testing.T) {
 	f := isolate(t)

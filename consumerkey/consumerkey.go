@@ -201,6 +201,9 @@ func Current(ctx context.Context, client *http.Client) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
+	if info.Status == "" {
+		return nil, errors.New("consumerkey: the response to GET /auth/currentCredential lacks status")
+	}
 	return &info, nil
 }
 

@@ -254,6 +254,7 @@ func TestAwait(t *testing.T) {
 		{"not granted", time.Second, responses{notGranted}, 1, 0, ovhauth.ErrNotGranted, "not been granted"},
 		{"shown as refused", time.Second, responses{shown + `refused"}`}, 1, 0, ovhauth.ErrInvalidCredential, `consumerkey: the key's status is "refused"`},
 		{"shown as expired", time.Second, responses{shown + `expired"}`}, 1, 0, ovhauth.ErrInvalidCredential, `consumerkey: the key's status is "expired"`},
+		{"an empty response", time.Second, responses{`200 null`}, 1, 0, nil, "consumerkey: the response to GET /auth/currentCredential lacks status"},
 		{"another error", time.Second, responses{internalErrors}, 1, 0, nil, "Internal server error"},
 		{"never", 7 * time.Second, responses{notValid}, 9, time.Minute, context.DeadlineExceeded, "consumerkey: the key is not validated yet: context deadline exceeded"},
 	} {

@@ -129,7 +129,7 @@ func Decode[T any](resp *http.Response, err error) (T, error) {
 
 // decode leaves value alone if body is empty or null.
 func decode(body []byte, value any) error {
-	if body = bytes.TrimSpace(body); len(body) == 0 || string(body) == "null" {
+	if body = bytes.Trim(body, " \t\r\n"); len(body) == 0 || string(body) == "null" {
 		return nil
 	}
 	d := json.NewDecoder(bytes.NewReader(body))

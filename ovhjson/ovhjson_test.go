@@ -202,6 +202,7 @@ func TestDecodeErrors(t *testing.T) {
 		want string
 	}{
 		{"HTML", strings.NewReader("<html>"), "invalid character '<' looking for beginning of value"},
+		{"white space that is not JSON's", strings.NewReader("\u00a0"), "invalid character 'Â' looking for beginning of value"},
 		{"breaks off", strings.NewReader(`{"id":7`), "unexpected EOF"},
 		{"text after it", strings.NewReader(`{"id":7}{"id":8}`), "there is text after the JSON value"},
 		{"a bracket after it", strings.NewReader(`{"id":7}]`), "there is text after the JSON value"},

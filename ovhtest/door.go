@@ -241,7 +241,7 @@ type rateLimit struct {
 // LimitRate limits the rate of requests: the server responds with status 429 to each request beyond n within per. It counts every
 // request, whatever its key, its route and its outcome. It does not count requests with an injected fault, nor those that it rejects
 // with 429; LimitRateBy changes how it counts. The responses with status 429 carry retryAfter as their Retry-After header; "" means
-// no header. With n 0, as at first, there is no limit. Each call starts to count anew.
+// no header. With n or per 0, as at first, there is no limit. Each call starts to count anew.
 func (s *Server) LimitRate(n int, per time.Duration, retryAfter string) {
 	s.locked(func() { s.limit = rateLimit{n: n, per: per, retryAfter: retryAfter, window: s.limit.window} })
 }
@@ -264,7 +264,7 @@ func (s *Server) overLimit(h http.Header, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := &s.limit
-	if l.n == 0 || l.grants(now) {
+	if l.n == 0 || l.per <= 0 || l.grants(now) {
 		return false
 	}
 	if l.retryAfter != "" {

@@ -303,7 +303,8 @@ func TestLimitRate(t *testing.T) {
 	get := func(want int, wantRetryAfter string) {
 		t.Helper()
 		resp, body := send(t, signedAt(t, s, s.Credentials(), now, "GET", "/1.0/me", ""))
-		if got := resp.Header.Get("Retry-After"); resp.StatusCode != want || got != wantRetryAfter {
+		got, ok := resp.Header.Get("Retry-After"), len(resp.Header["Retry-After"]) > 0
+		if resp.StatusCode != want || got != wantRetryAfter || ok != (got != "") {
 			t.Errorf("got %s %s with Retry-After %q, want %d with %q", resp.Status, body, got, want, wantRetryAfter)
 		}
 	}
@@ -376,6 +377,38 @@ func TestLimitRateBy(t *testing.T) {
 		}
 	}()
 	newServer(t).LimitRateBy("weekly")
+}
+
+// Tokens that grow in small steps are whole when they are due, for all their rounding. And no time is no limit.
+func TestRateAtItsEdges(t *testing.T) {
+	s := newServer(t)
+	now := time.Unix(1457018875, 0)
+	s.SetClock(func() time.Time { return now })
+	ask := func() int {
+		resp, _ := send(t, plain(t, s, "GET", "/1.0/auth/time", ""))
+		return resp.StatusCode
+	}
+	s.LimitRateBy(ovhtest.RateBucket)
+	s.LimitRate(1, time.Second, "")
+	for i := range 11 {
+		want := 429
+		if i%10 == 0 {
+			want = 200
+		}
+		if got := ask(); got != want {
+			t.Errorf("a token a second, after %d tenths: got %d, want %d", i, got, want)
+		}
+		now = now.Add(time.Second / 10)
+	}
+	for _, window := range []ovhtest.RateWindow{ovhtest.RateSliding, ovhtest.RateSlidingRejected, ovhtest.RateFixed, ovhtest.RateBucket} {
+		s.LimitRateBy(window)
+		s.LimitRate(1, 0, "")
+		for range 3 {
+			if got := ask(); got != 200 {
+				t.Errorf("window %q of no time: got %d, want 200", window, got)
+			}
+		}
+	}
 }
 
 func TestTLSServerSpeaksHTTP2(t *testing.T) {

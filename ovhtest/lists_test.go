@@ -73,6 +73,7 @@ func TestPageHeaders(t *testing.T) {
 		{"first page", "credential", "Mode CachedObjectList-Pages Size 2", 200, ids[:2], "Elements 4 Number 1 Size 2"},
 		{"beyond the last page", "credential", "Mode CachedObjectList-Pages Size 65535 Number 65535", 200, nil, "Elements 4 Number 65535 Size 65535"},
 		{"last cursor", "credential", "Mode CachedObjectList-Cursor Cursor 1 Size 2000", 200, ids[1:3], "Elements 4 Size 2000"},
+		{"a cursor at the end", "credential", "Mode CachedObjectList-Cursor Cursor 4", 200, nil, "Elements 4 Size 5000"},
 		{"applications", "application", "Mode CachedObjectList-Pages", 200, nil, "Elements 2 Number 1 Size 5000"},
 		{"another mode", "credential", "Mode x", 400, nil, "Invalid X-Pagination-Mode"},
 		{"no size", "credential", "Mode CachedObjectList-Pages Size 0", 400, nil, "Invalid X-Pagination-Size"},

@@ -35,7 +35,7 @@ type mounted struct {
 // h is called for requests that have a valid signature or token of a key that may make them. It gets the request as the client
 // sent it, the body already read and readable again; only where a trailing slash kept the path from matching, URL.Path and
 // RawPath lack it. Its response is declared JSON unless it says otherwise; Error writes one of the API's errors. Handle panics
-// where http.ServeMux does: on a malformed pattern, or one that conflicts with an earlier one.
+// where http.ServeMux does: on a malformed pattern, one that conflicts with an earlier one, or a nil handler.
 func (s *Server) Handle(pattern string, h http.Handler) { s.handle(pattern, route{h, signed}) }
 
 // HandleGuest is Handle for a route that takes requests without authentication, too: those that have no Authorization, consumer
@@ -43,6 +43,9 @@ func (s *Server) Handle(pattern string, h http.Handler) { s.handle(pattern, rout
 func (s *Server) HandleGuest(pattern string, h http.Handler) { s.handle(pattern, route{h, guest}) }
 
 func (s *Server) handle(pattern string, r route) {
+	if r.Handler == nil {
+		panic("ovhtest: nil handler")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := maps.Clone(s.routes)

@@ -37,6 +37,13 @@ func TestHandleReplaces(t *testing.T) {
 			t.Errorf("%s after Handle(%q): got %s, want %s", test.target, test.pattern, got, test.want)
 		}
 	}
+	s.Handle("/y/{a}", says("one segment"))
+	s.Handle("/y/{$}", says("its end"))
+	for target, want := range map[string]string{"/1.0/y/A": "one segmentA", "/1.0/y/": "its end", "/1.0/y/A/B": "9A/B"} {
+		if got := call(t, s, "GET", target, ""); got != want {
+			t.Errorf("%s, of three patterns: got %s, want %s", target, got, want)
+		}
+	}
 	s.HandleGuest("GET /x", says("guest"))
 	if _, got := send(t, plain(t, s, "GET", "/1.0/x", "")); got != "guest" {
 		t.Errorf("HandleGuest in place of Handle: got %s, want guest", got)
@@ -60,8 +67,19 @@ func TestHandlePanicsLikeServeMux(t *testing.T) {
 			s.Handle(pattern, says(""))
 		}()
 	}
-	if got := call(t, s, "GET", "/1.0/a/x", ""); got != "keptx" {
-		t.Errorf("after a panic: got %s, want the route of before", got)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("Handle with a nil handler did not panic")
+			}
+		}()
+		s.Handle("/nil", nil)
+	}()
+	s.Handle("/b", says("added"))
+	for target, want := range map[string]string{"/1.0/a/x": "keptx", "/1.0/b": "added"} {
+		if got := call(t, s, "GET", target, ""); got != want {
+			t.Errorf("%s after the panics: got %s, want %s", target, got, want)
+		}
 	}
 }
 
@@ -185,6 +203,7 @@ func TestRulesOfServiceAccounts(t *testing.T) {
 		{"its details", consumerkey.ReadOnly("/me"), "GET /auth/details", ""},
 		{"another method", consumerkey.ReadOnly("/me"), "PUT /me", "me:apiovh:edit"},
 		{"another path", consumerkey.ReadOnly("/me"), "POST /vps/x/reboot", "vps:apiovh:x/reboot/create"},
+		{"a method that is no other's", consumerkey.ReadOnly("/me"), "PATCH /me", "me:apiovh:edit"},
 		{"a path that is not there", consumerkey.ReadOnly("/me"), "GET /nothing/", "nothing:apiovh:get"},
 		{"another method of a path below", consumerkey.ReadOnly("/me"), "DELETE /me/api/credential/7", "me:apiovh:api/credential/7/delete"},
 	} {

@@ -103,6 +103,31 @@ func TestPipeBreaksLikeASocket(t *testing.T) {
 	})
 }
 
+// A connection that is closed, and not reset, ends.
+func TestPipeEndsLikeASocket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := ovhtest.NewPipeServer()
+		defer server.Close()
+		server.Handle("GET /raw", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\nup to its end")
+		}))
+		resp, err := server.Client().Get("/raw")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if b, err := io.ReadAll(resp.Body); string(b) != "up to its end" || err != nil {
+			t.Errorf("a response without a length: %q, %v; want all of it", b, err)
+		}
+	})
+}
+
 func TestPipeServerThatIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := ovhtest.NewPipeServer()

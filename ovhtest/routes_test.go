@@ -128,6 +128,10 @@ func TestListCredentials(t *testing.T) {
 			t.Errorf("%q: got %s, want %s", query, got, want)
 		}
 	}
+	s.Refuse(expired.ConsumerKey)
+	if got, want := call(t, s, "GET", "/1.0/me/api/credential?status=refused", ""), fmt.Sprintf("[%d]", third.CredentialID); got != want {
+		t.Errorf("refused after it expired: got %s, want %s", got, want)
+	}
 }
 
 func TestApplications(t *testing.T) {

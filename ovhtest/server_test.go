@@ -92,8 +92,13 @@ func TestHandlerStatus(t *testing.T) {
 		}
 	}))
 	s.Handle("GET /silent", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	for i, want := range []int{http.StatusTeapot, 200, 200, 200} {
-		target := []string{"/1.0/early", "/1.0/flushed", "/1.0/written", "/1.0/silent"}[i]
+	s.Handle("GET /switched", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "echo")
+		w.WriteHeader(http.StatusSwitchingProtocols)
+	}))
+	for i, want := range []int{http.StatusTeapot, 200, 200, 200, http.StatusSwitchingProtocols} {
+		target := []string{"/1.0/early", "/1.0/flushed", "/1.0/written", "/1.0/silent", "/1.0/switched"}[i]
 		resp, _ := send(t, signed(t, s, s.Credentials(), "GET", target, ""))
 		if got := s.Exchanges()[i]; resp.StatusCode != want || got.Status != want || got.QueryID == "" {
 			t.Errorf("%s: got %s, recorded %v with query ID %q, want %d", target, resp.Status, got, got.QueryID, want)

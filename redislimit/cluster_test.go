@@ -83,9 +83,9 @@ func TestTheMinimalACLIsEnoughInACluster(t *testing.T) {
 
 // When a master dies and a replica takes its place, callers with time left lose nothing, and the limit stays.
 func TestASentinelFailsOver(t *testing.T) {
-	master := startOnPort(t)
+	master := startOnPort(t, "--repl-diskless-sync-delay", "0")
 	host, port, _ := net.SplitHostPort(master.addr)
-	replica := startOnPort(t, "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
+	replica := startOnPort(t, "--replicaof", host+" "+port)
 	eventually(t, func() error {
 		role, err := replica.client().Do(t.Context(), "ROLE").Slice()
 		if err == nil && role[3] != "connected" {

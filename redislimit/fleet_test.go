@@ -24,7 +24,7 @@ import (
 	"example.com/ovhauth/redislimit"
 )
 
-// roleVariable makes the test binary be a machine of its own, with what the others say.
+// roleVariable makes the test binary run as one machine of a fleet. Other variables say how.
 const roleVariable = "REDISLIMIT_TEST_ROLE"
 
 // quiet keeps go-redis from writing to the standard error what the tests do to it.
@@ -147,7 +147,7 @@ func TestAFleetOutlastsARestart(t *testing.T) {
 	defer api.Close()
 	id, secret := api.NewServiceAccount()
 	got := fleet(t, 20, func() *exec.Cmd {
-		return machineProcess(t, "caller", s, api, id, secret, "REDISLIMIT_TEST_REQUESTS=20", "REDISLIMIT_TEST_PER=1",
+		return machineProcess(t, "caller", s, api, id, secret, "REDISLIMIT_TEST_REQUESTS=40", "REDISLIMIT_TEST_PER=1",
 			"REDISLIMIT_TEST_BURST=1", "REDISLIMIT_TEST_CALLS=10")
 	}, func() {
 		eventually(t, func() error {
@@ -194,7 +194,7 @@ func TestARejectedClientIsRejectedOnce(t *testing.T) {
 	}
 }
 
-// beHolder asks for a token, says when it is the one that does, and never gets it.
+// beHolder takes the lock to ask for a token, prints a line when it has it, and never gets the token.
 func beHolder() {
 	cache := cacheOfProcess()
 	cache.Provider = ovhauth.CredentialFunc(func(context.Context) (ovhauth.Credentials, error) {

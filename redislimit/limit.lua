@@ -3,7 +3,7 @@
 local requests, per, burst, op = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local second, minute = 1000000, 60000000
+local second, minute, day = 1000000, 60000000, 86400000000
 local limit = 0 -- the space between two turns that Requests and Per ask for; 0 if unknown
 if requests > 0 then limit = math.ceil(per / requests) end
 
@@ -12,7 +12,7 @@ local names = {
   'phase', -- 0: at the limit; 1: held after a 429, ticket "from" goes first as a probe; 2: at the learned rate
   'known', -- the learned space, 0 for none
   'pace', -- the space at which the last 429 came
-  'cause', -- of that: 0: the space was the known one, 1: it was growing, 2: it had just been learned
+  'cause', -- why: 0: the known space was too short; 1: the rate was growing; 2: the space had just been learned
   'streak', -- of 429s that came at the learned rate itself
   'since', 'base', 'idle', 'cost', -- of this cycle: when and with which ticket it began, its idle time, its 429s
   'first', 'refused', 'after', 'tries', -- of this hold: its first 429, its latest, the last Retry-After, how many probes failed
@@ -28,7 +28,7 @@ local function new()
   return s
 end
 
--- What is not ours, or damaged, counts as nothing.
+-- Returns nil if the value is damaged, or not one of ours.
 local function load()
   local text = redis.pcall('GET', KEYS[1])
   if type(text) ~= 'string' then return nil end
@@ -42,8 +42,7 @@ local function load()
     if not (x >= 0 and x < 9e15) then return nil end
     if i > #names + 1 then s.back[#s.back + 1] = x elseif i > 1 then s[names[i - 1]] = x end
   end
-  local day = 1440 * minute
-  if s.from > s.next or s.space > day or s.at > s.seen + 2 * day then return nil end
+  if s.from > s.next or s.next - s.from > 1e6 or s.space > limit + day or s.at > s.seen + limit + 2 * day then return nil end
   if s.seen > now then -- the clock was set back
     for _, name in ipairs(times) do s[name] = math.max(0, s[name] - (s.seen - now)) end
   end
@@ -52,7 +51,7 @@ end
 
 local function turn(s, k) return s.at + (k - s.from) * s.space end
 
--- From the first ticket on whose turn is still to come, turns are so far apart.
+-- Sets the space between two turns, from the first ticket on whose turn is still to come.
 local function change(s, space)
   local k = s.from
   if s.space > 0 and now >= s.at then
@@ -65,7 +64,7 @@ local function bounded(x, low, high) return math.max(low, math.min(high, x)) end
 
 local function learn(s) -- the probe was not rejected
   local took, granted = s.at - s.since - s.idle, s.from - s.base - s.cost
-  -- For so long the quota may have been back. Retry-After is in whole seconds.
+  -- The API may have granted requests again for so long. Retry-After is in whole seconds.
   local gap = s.at - s.refused - math.max(0, s.after - second)
   if s.since > 0 and took > 0 and granted > 0 then
     local low, high = (took - gap) / (granted + 1), took / granted
@@ -129,6 +128,7 @@ local function advance(s)
 end
 
 local function throttle(s, after)
+  after = math.min(after, day)
   s.cost, s.after = s.cost + 1, after
   if s.phase == 1 and now < s.at then -- of a request that was sent before the hold
     if now + after > s.at then s.at, s.lesson = now + after, s.lesson + 1 end
@@ -154,9 +154,16 @@ local function throttle(s, after)
   s.phase, s.at = 1, now + math.ceil(math.max(after, math.min(30 * second, wait * 2 ^ s.tries)))
 end
 
-local function giveBack(s, tickets)
-  for _, k in ipairs(tickets) do s.back[#s.back + 1] = k end
-  table.sort(s.back)
+-- Keeps the tickets that are given back, and can be used. A client that sends a command again gives its tickets back twice.
+local function giveBack(s)
+  local usable, known = {}, {}
+  for _, k in ipairs(s.back) do
+    if turn(s, k) >= now and k >= s.from and k < s.next and not known[k] then -- a turn that is over is nobody's
+      usable[#usable + 1], known[k] = k, true
+    end
+  end
+  table.sort(usable)
+  s.back = usable
   while s.back[#s.back] == s.next - 1 and s.next > s.from do
     table.remove(s.back)
     s.next = s.next - 1
@@ -196,17 +203,10 @@ local booked = {}
 if op == 'throttled' then
   throttle(s, tonumber(ARGV[5]))
 else
-  local back, current = {}, {}
-  local function usable(k) return turn(s, k) >= now and k >= s.from and k < s.next end -- a turn that is over is nobody's
   for i = 7, 6 + tonumber(ARGV[6]) do
-    local k = tonumber(ARGV[i])
-    if tonumber(ARGV[5]) == s.gen and usable(k) then back[#back + 1] = k end
+    if tonumber(ARGV[5]) == s.gen then s.back[#s.back + 1] = tonumber(ARGV[i]) end
   end
-  for _, k in ipairs(s.back) do
-    if usable(k) then current[#current + 1] = k end
-  end
-  s.back = current
-  giveBack(s, back)
+  giveBack(s)
   for i = 7 + tonumber(ARGV[6]), #ARGV do
     local k, wait = book(s, tonumber(ARGV[i]))
     booked[#booked + 1] = k or -wait - 1
@@ -214,7 +214,7 @@ else
 end
 if op == 'throttled' or #ARGV > 6 or s.phase > 0 then save(s) end
 
-local again = 0 -- after so long, turns may have come nearer
+local again = 0 -- after so long, turns may be earlier than they seem now
 if s.phase == 1 then
   again = math.max(0, s.at - now) + s.space
 elseif s.phase == 2 and s.known == 0 then

@@ -15,16 +15,16 @@ import (
 // Limiter is an [ovhauth.Limiter] that all machines with the same Redis and Key take their turns from. Redis hands these out, by
 // its own clock; the machines' clocks do not matter. A caller learns the time of its turn at once and waits for that, first come,
 // first served over the whole fleet, however far each machine is from Redis. It asks Redis a second time when its turn comes, as a
-// 429 may have moved it. All who wait on one machine ask together.
+// 429 may have moved it. All callers that wait on one machine share these round trips.
 //
 // In any time of length Per, by Redis's clock, there are at most Requests + Burst - 1 turns. A Redis that has lost its data begins
-// anew, with Burst turns at once; those who wait already get new turns. While Redis does not respond, there are none.
+// anew, with Burst turns at once; callers that are already waiting get new turns. While Redis does not respond, there are none.
 //
-// With Requests 0 nothing is limited until the API responds 429. [ovhauth.RetryTransport] tells Throttled, and from then on all
-// machines share one rate, which is learned from the 429s: first nothing is sent for as long as the API asks for (Retry-After), or
-// for a second, doubled until one request is granted; then all send at the rate that was granted before, later a little faster, to
-// find out whether there is more. Ten minutes after the last request the rate is forgotten. With Requests set, a 429 slows the
-// fleet down likewise, and the rate comes back to that of Requests.
+// With Requests 0 nothing is limited until the API responds 429. [ovhauth.RetryTransport] then calls Throttled, and from then on
+// all machines share one rate, which is learned from the 429s. First nothing is sent for the time that Retry-After says, or for a
+// second, which doubles until a request is granted. Then all send at the rate that was granted before. Later they send a little
+// faster, to find out whether the API grants more. Ten minutes after the last request the rate is forgotten. With Requests set, a
+// 429 slows the fleet down in the same way, and the rate comes back to that of Requests.
 //
 // A Limiter is safe for concurrent use; its fields must not change after the first Wait. A copy shares the quota, and nothing else.
 type Limiter struct {
@@ -42,7 +42,7 @@ type Limiter struct {
 	// Burst is how many requests may be sent at once after a pause. 0 means 1. Without Requests it has no meaning.
 	Burst int
 
-	// Timeout bounds one question to Redis. 0 means 2 s.
+	// Timeout bounds one round trip to Redis. 0 means 2 s.
 	Timeout time.Duration
 }
 
@@ -68,8 +68,8 @@ func (l *Limiter) Wait(ctx context.Context) error {
 	return queues.of(l).wait(ctx, *l)
 }
 
-// Throttled tells all machines of a 429 and its Retry-After, 0 for none. It returns when Redis knows, at the latest after Timeout
-// or when ctx ends. If Redis does not respond, nothing is learned.
+// Throttled reports a 429 and its Retry-After (0 for none) to all machines. It returns when Redis has stored that, at the latest
+// after Timeout or when ctx ends. If Redis does not respond, nothing is learned.
 func (l *Limiter) Throttled(ctx context.Context, retryAfter time.Duration) {
 	if l.check() == nil {
 		queues.of(l).throttled(ctx, *l, retryAfter)
@@ -88,23 +88,24 @@ func (l *Limiter) check() error {
 	return nil
 }
 
-// schedule is what Redis says about turns. Tickets are numbered; that of number k has its turn at at + (k - from) · space.
+// schedule says when turns are. Tickets are numbered, and ticket k has its turn at at + (k - from) · space.
 type schedule struct {
-	gen    int64 // tickets of another are void; 0: nothing is limited
-	lesson int64 // grows when turns are moved away
-	now    int64 // by Redis's clock, in µs
+	gen    int64     // the generation: tickets of another one are void; 0: nothing is limited
+	lesson int64     // grows when a 429 moves turns to a later time
+	now    int64     // by Redis's clock, in µs
+	sent   time.Time // when Redis was asked
 	at     time.Time
 	from   int64
 	space  time.Duration
-	again  time.Duration // after which it is worth while to look again, as turns may have come nearer; 0 for never
+	again  time.Duration // after which turns may be earlier than they seem now, so that Redis is asked again; 0 for never
 }
 
 func (s *schedule) turn(ticket int64) time.Time {
 	return s.at.Add(time.Duration(ticket-s.from) * s.space)
 }
 
-// book gives tickets back and books one for each patience: the longest wait, in µs. Where that does not suffice, there is in place
-// of a ticket the wait that it would take, as -wait-1.
+// book gives tickets back to Redis and books one for each patience, which is the longest wait that a caller accepts, in µs. If its
+// turn would come later, the result has -wait-1 in place of the ticket: wait is the time until that turn.
 func (l *Limiter) book(ctx context.Context, gen int64, back []int64, patience []int64) (schedule, []int64, error) {
 	args := []any{"book", gen, len(back)}
 	for _, k := range append(back, patience...) {
@@ -124,6 +125,7 @@ func (l *Limiter) eval(ctx context.Context, args []any) (schedule, []int64, erro
 		burst = 1
 	}
 	args = append([]any{l.Requests, per, burst}, args...)
+	sent := time.Now()
 	reply, err := ask(ctx, l.Timeout, func(ctx context.Context) ([]int64, error) {
 		return l.Redis.Eval(ctx, limitScript, []string{"ovhauth:limit:" + l.Key}, args...).Int64Slice()
 	})
@@ -136,12 +138,12 @@ func (l *Limiter) eval(ctx context.Context, args []any) (schedule, []int64, erro
 	}
 	µs := func(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 	return schedule{
-		gen: reply[0], lesson: reply[1], now: reply[2],
+		gen: reply[0], lesson: reply[1], now: reply[2], sent: sent,
 		at: time.Now().Add(µs(reply[3])), from: reply[4], space: µs(reply[5]), again: µs(reply[6]),
 	}, reply[head:], nil
 }
 
-// tooLate says that there is nothing left for a caller before its deadline. Others may have more time.
+// tooLate is the error of a caller whose turn would come after its deadline.
 type tooLate struct {
 	key  string
 	wait time.Duration

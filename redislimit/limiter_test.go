@@ -22,14 +22,14 @@ import (
 
 var _ ovhauth.Limiter = &redislimit.Limiter{}
 
-// hurry is a context with a deadline, before which nothing comes back to a quota of one an hour.
+// hurry is a context with a deadline, long before the next turn of a quota of one an hour.
 func hurry(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// hourly is a quota from which nothing comes back while a test runs.
+// hourly is a quota that has no further turn while a test runs, once its burst is used.
 func hourly(rdb redis.UniversalClient, key string, burst int) *redislimit.Limiter {
 	return &redislimit.Limiter{Redis: rdb, Key: key, Requests: 1, Per: time.Hour, Burst: burst}
 }
@@ -124,6 +124,7 @@ func TestDataIsLostOrDamaged(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			s := startRedis(t)
 			rdb := s.client()
 			l := &redislimit.Limiter{Redis: rdb, Key: "k", Requests: 20, Per: time.Second}

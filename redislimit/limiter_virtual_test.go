@@ -84,7 +84,7 @@ func TestNoWindowHasMoreTurnsThanItsLimit(t *testing.T) {
 				}
 				var all []time.Time
 				for round := range 3 { // with a pause between, after which a burst is allowed
-					during := time.Duration(4+round) * per
+					during := time.Duration(2+round) * per
 					got := slices.Concat(turns(pods, 4, during)...)
 					if want := 0.97 * float64(test.requests) * float64(during) / float64(per); float64(len(got)) < want {
 						t.Errorf("round %d: %d turns in %s, want 97 %% of the limit: %.0f", round, len(got), during, want)
@@ -94,6 +94,33 @@ func TestNoWindowHasMoreTurnsThanItsLimit(t *testing.T) {
 				}
 				if got, want := most(all, per), test.requests+burst-1; got > want {
 					t.Errorf("%d turns in one %s, want at most %d", got, per, want)
+				}
+			})
+		})
+	}
+}
+
+// A wait of days is not taken for damage.
+func TestAQuotaOfDaysIsKept(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		given Limiter
+		use   func(ctx context.Context, l *Limiter) error
+	}{
+		{"one in three days", Limiter{Requests: 1, Per: 72 * time.Hour}, func(ctx context.Context, l *Limiter) error { return l.Wait(ctx) }},
+		{"Retry-After of three days", Limiter{}, func(ctx context.Context, l *Limiter) error { l.Throttled(ctx, 72*time.Hour); return nil }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				l := &test.given
+				l.Redis, l.Key = newLuaServer().client(time.Millisecond), "k"
+				if err := test.use(t.Context(), l); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 12*time.Hour)
+				defer cancel()
+				if err := l.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+					t.Errorf("%v, want context.DeadlineExceeded at once, as the turn is after the deadline of 12 hours", err)
 				}
 			})
 		})
@@ -113,7 +140,7 @@ func TestPodsFartherFromRedisGetTheirShare(t *testing.T) {
 					}
 					pods = append(pods, &Limiter{Redis: server.client(latency), Key: "k", Requests: requests, Per: time.Second})
 				}
-				at := turns(pods, 4, time.Duration(max(2, 4000/requests))*time.Second) // 20 each, if all are equal
+				at := turns(pods, 4, time.Duration(max(1, 2000/requests))*time.Second) // 10 each, if all are equal
 				far, all := len(slices.Concat(at[:5]...)), len(slices.Concat(at...))
 				if share := float64(far) / float64(all) * 10; share < 0.8 {
 					t.Errorf("5 of 50 pods that are 2 ms farther got %d of %d turns, %.0f %% of their share; want 80 %%", far, all, 100*share)
@@ -207,7 +234,7 @@ func TestWhoCannotBeServedInTimeIsToldAtOnce(t *testing.T) {
 		for range 50 {
 			pods = append(pods, &Limiter{Redis: server.client(time.Millisecond), Key: "quota", Requests: 60})
 		}
-		go turns(pods, 4, time.Hour) // 200 wait, that is for 200 s
+		go turns(pods, 4, 20*time.Minute) // 200 wait, that is for 200 s
 		time.Sleep(10 * time.Minute)
 		for _, left := range []time.Duration{time.Second, 30 * time.Second, 190 * time.Second} {
 			ctx, cancel := context.WithTimeout(t.Context(), left)
@@ -284,9 +311,10 @@ func TestManyWhoGiveUpWasteNothing(t *testing.T) {
 			for range 4 {
 				impatient.Go(func() {
 					for stop.Err() == nil {
-						ctx, cancel := context.WithCancel(stop)
+						// Not with stop's deadline: towards it, every call would be an error at once, thousands of times.
+						ctx, cancel := context.WithCancel(t.Context())
 						time.AfterFunc(rand.N(time.Second), cancel)
-						if l.Wait(ctx) == nil {
+						if l.Wait(ctx) == nil && stop.Err() == nil {
 							theirs.Add(1)
 						}
 						cancel()

@@ -10,19 +10,20 @@ import (
 	"time"
 )
 
-// queue is those who wait on one machine. While there are any, one goroutine asks Redis for all of them. The zero value is ready.
+// queue holds the callers that wait on one machine. While there are any, one goroutine asks Redis for all of them. The zero value
+// is ready.
 type queue struct {
 	mu      sync.Mutex
 	running bool
 	wake    chan struct{}
 
-	waiting []*waiter // as they came; the first have the tickets, the others none yet
-	tickets []int64   // sorted: whoever leaves makes all behind him move up, and the last ticket is given back
+	waiting []*waiter // in the order in which they came: waiting[i] has tickets[i], and those behind have no ticket yet
+	tickets []int64   // sorted; if a waiter leaves, all behind it move up by one ticket, and the last ticket is given back
 	back    []int64   // tickets to be given back
 
 	schedule schedule
-	asked    time.Time     // when it was
-	took     time.Duration // what asking took
+	asked    time.Time     // when the schedule arrived
+	took     time.Duration // the latest round trip
 
 	err   error     // what is wrong with Redis; nil for nothing
 	since time.Time // when that began
@@ -36,10 +37,10 @@ type waiter struct {
 	done     chan error // of size one
 }
 
-// overtaken is by how much a schedule that comes later can be the older one. By more, Redis's clock was set.
-const overtaken = 10 * time.Second
+// jump is more than the network's delays can make Redis's clock seem to go forward. If it is more, the clock was set.
+const jump = 10 * time.Second
 
-// current is for how long a schedule is good without another look.
+// current is the age up to which a schedule decides that it is somebody's turn. If it is older, Redis is asked again first.
 const current = 10 * time.Millisecond
 
 func (q *queue) wait(ctx context.Context, l Limiter) error {
@@ -61,7 +62,7 @@ func (q *queue) join(w *waiter, l Limiter) {
 	q.start(l)
 }
 
-// start has the goroutine look at the queue. The caller holds q.mu.
+// start wakes the goroutine, and starts it if there is none. The caller holds q.mu.
 func (q *queue) start(l Limiter) {
 	if !q.running {
 		q.running, q.wake = true, make(chan struct{}, 1)
@@ -77,13 +78,13 @@ func (q *queue) nudge() {
 	}
 }
 
-// leave takes out one whose context has ended.
+// leave removes a waiter whose context has ended.
 func (q *queue) leave(w *waiter, ended error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	i := slices.Index(q.waiting, w)
 	if i < 0 {
-		return <-w.done // at this very moment
+		return <-w.done // its turn came, or it was rejected, at the same moment
 	}
 	q.waiting = slices.Delete(q.waiting, i, i+1)
 	q.trim()
@@ -94,7 +95,7 @@ func (q *queue) leave(w *waiter, ended error) error {
 	return ended
 }
 
-// trim gives back the tickets that nobody is there for. The caller holds q.mu.
+// trim gives back the tickets that have no waiter. The caller holds q.mu.
 func (q *queue) trim() {
 	if n := len(q.waiting); n < len(q.tickets) {
 		q.back = append(q.back, q.tickets[n:]...)
@@ -134,8 +135,9 @@ func (q *queue) run(l Limiter, wake <-chan struct{}) {
 		if err != nil {
 			q.failed(err, began, l)
 		} else {
-			q.err, q.fails, q.took = nil, 0, time.Since(began)
+			q.took = time.Since(began)
 			q.learn(schedule, l)
+			q.err, q.fails = nil, 0
 			if schedule.gen == q.schedule.gen {
 				q.booked(fresh, booked, l)
 			}
@@ -144,7 +146,7 @@ func (q *queue) run(l Limiter, wake <-chan struct{}) {
 	}
 }
 
-// admit lets those go whose turn it is, if the schedule is current. The caller holds q.mu.
+// admit ends the wait of those whose turn it is, if the schedule is current. The caller holds q.mu.
 func (q *queue) admit() {
 	now := time.Now()
 	if now.Sub(q.asked) > current {
@@ -184,10 +186,10 @@ func (q *queue) fresh() (fresh []*waiter, patience []int64) {
 	return fresh, patience
 }
 
-// margin is what has to be left of a caller's time when its turn comes: it asks Redis once more.
+// margin is the time that a caller needs between its turn and its deadline: Redis is asked once more when the turn comes.
 func (q *queue) margin() time.Duration { return 2*q.took + 5*time.Millisecond }
 
-// booked hands out what came of booking for fresh. The caller holds q.mu.
+// booked gives the waiters in fresh what Redis has booked for them, one each. The caller holds q.mu.
 func (q *queue) booked(fresh []*waiter, booked []int64, l Limiter) {
 	for i, k := range booked {
 		if k >= 0 {
@@ -210,23 +212,25 @@ func (q *queue) turnAway(w *waiter, wait time.Duration, l Limiter) {
 // learn takes over a schedule. The caller holds q.mu.
 func (q *queue) learn(s schedule, l Limiter) {
 	old := q.schedule
-	if ahead := old.now - s.now; ahead > 0 && ahead < overtaken.Microseconds() {
-		return
+	if s.now < old.now && s.sent.Before(q.asked) {
+		return // two commands at once, and the response to the earlier one came last. Otherwise Redis's clock was set back
 	}
-	jumped := time.Duration(s.now-old.now)*time.Microsecond-time.Since(q.asked) > overtaken // and turned all tickets into past ones
+	jumped := time.Duration(s.now-old.now)*time.Microsecond-time.Since(q.asked) > jump // and turned all tickets into past ones
 	q.schedule, q.asked = s, time.Now()
 	switch {
 	case len(q.tickets) == 0:
 	case s.gen != old.gen, jumped:
 		q.tickets = nil // Redis has forgotten them; they are booked anew, in the same order
-	case s.lesson == old.lesson:
-		// Turns do not move away but by a lesson: if it looks so, the network or a clock was slow.
+	case s.lesson == old.lesson && q.err == nil:
+		// Without a new lesson turns never become later. If they seem to, the network was slow or Redis's clock was set back:
+		// the earlier time is the right one.
 		if late := s.turn(q.tickets[0]).Sub(old.turn(q.tickets[0])); late > 0 {
 			q.schedule.at = s.at.Add(-late)
 		}
 	default:
-		// What was due when a 429 came, and has not gone yet, is too late; the others move up, and the last books anew.
-		q.tickets = slices.DeleteFunc(q.tickets, func(k int64) bool { return k < s.from })
+		// Tickets that were due when a 429 came are void, and so are those that were due during an outage: all of them would be used
+		// at once now. Their waiters take the next ones, and the last waiters book again.
+		q.tickets = slices.DeleteFunc(q.tickets, func(k int64) bool { return k < s.from || q.err != nil && s.turn(k).Before(s.sent) })
 		for i, w := range slices.Backward(q.waiting[:len(q.tickets)]) {
 			if at := s.turn(q.tickets[i]); !w.deadline.IsZero() && at.Add(q.margin()).After(w.deadline) && at.After(q.asked) {
 				q.turnAway(w, time.Until(at), l)
@@ -236,7 +240,7 @@ func (q *queue) learn(s schedule, l Limiter) {
 	}
 }
 
-// failed lets those go without a turn who cannot wait until Redis is back. The caller holds q.mu.
+// failed returns err to the waiters that cannot wait until Redis is back. The caller holds q.mu.
 func (q *queue) failed(err error, began time.Time, l Limiter) {
 	now := time.Now()
 	if q.err == nil {
@@ -248,7 +252,7 @@ func (q *queue) failed(err error, began time.Time, l Limiter) {
 	forbidden := isForbidden(err)
 	for i, w := range slices.Backward(q.waiting) {
 		if i < len(q.tickets) && q.schedule.turn(q.tickets[i]).After(now) {
-			continue // it does not need Redis yet
+			continue // its turn is still to come, and Redis may be back by then
 		}
 		held := w.since
 		if i < len(q.tickets) {
@@ -262,7 +266,7 @@ func (q *queue) failed(err error, began time.Time, l Limiter) {
 	q.trim()
 }
 
-// throttled teaches Redis even if ctx ends meanwhile.
+// throttled reports a 429 to Redis, even if ctx ends meanwhile.
 func (q *queue) throttled(ctx context.Context, l Limiter, retryAfter time.Duration) {
 	done := make(chan struct{})
 	go func() {

@@ -28,11 +28,11 @@ import (
 	"time"
 )
 
-// ErrUnavailable is what errors match that are about Redis: it was not reached, did not respond in time, or responded with an
-// error, which they wrap. They say which.
+// ErrUnavailable is matched by every error about Redis itself: it was not reached, did not respond in time, or responded with an
+// error. The text says which of these, and the cause is wrapped.
 var ErrUnavailable = errors.New("redislimit: Redis is not available")
 
-// defaultTimeout bounds one question to Redis, whatever the client would wait.
+// defaultTimeout bounds one round trip to Redis, even if the client itself would wait longer.
 const defaultTimeout = 2 * time.Second
 
 func timeoutOf(d time.Duration) time.Duration {
@@ -42,8 +42,8 @@ func timeoutOf(d time.Duration) time.Duration {
 	return d
 }
 
-// ask has fn talk to Redis for at most timeout. It returns in time even if fn does not: a go-redis client heeds no deadline of a
-// context while it reads, unless its ContextTimeoutEnabled says so. What is left then ends by the client's own timeouts.
+// ask lets fn talk to Redis for at most timeout. It returns in time even if fn does not: while a go-redis client reads, it ignores
+// the context's deadline, unless its ContextTimeoutEnabled is set. fn then ends in the background, by the client's own timeouts.
 func ask[T any](ctx context.Context, timeout time.Duration, fn func(context.Context) (T, error)) (T, error) {
 	timeout = timeoutOf(timeout)
 	bounded, cancel := context.WithTimeout(ctx, timeout)
@@ -61,7 +61,7 @@ func ask[T any](ctx context.Context, timeout time.Duration, fn func(context.Cont
 	select {
 	case r = <-responses:
 	case <-bounded.Done():
-		select { // it is also done when there is a response
+		select { // a response also ends bounded, and must not be lost
 		case r = <-responses:
 		default:
 		}
@@ -75,12 +75,12 @@ func ask[T any](ctx context.Context, timeout time.Duration, fn func(context.Cont
 	return r.value, trouble(r.err, timeout)
 }
 
-// troubles are what Redis responds with when it cannot do what it is asked, and what that means.
+// troubles are Redis's error responses, and what each of them means.
 var troubles = []struct{ text, means string }{
 	{"LOADING", "it is loading its data"},
 	{"OOM ", "it is out of memory; raise its maxmemory"},
 	{"NOAUTH", "it wants a password; check the client's Username and Password"},
-	{"unauthenticated", "it wants a password; check the client's Username and Password"}, // of a command as long as a script
+	{"unauthenticated", "it wants a password; check the client's Username and Password"}, // the response to a long command, such as a script
 	{"WRONGPASS", "it rejects the password; check the client's Username and Password"},
 	{"NOPERM", "it gives no permission; the package's documentation has the ACL that is needed"},
 	{"can't run this command", "it gives no permission; the package's documentation has the ACL that is needed"},
@@ -107,7 +107,7 @@ func trouble(err error, timeout time.Duration) error {
 	return fmt.Errorf("%w: it is unreachable; check that it runs, and its address: %w", ErrUnavailable, err)
 }
 
-// isResponse reports whether err is what Redis said, rather than what befell the connection.
+// isResponse reports whether Redis responded with err. If not, the connection failed.
 func isResponse(err error) bool {
 	_, ok := errors.AsType[interface {
 		error
@@ -116,7 +116,7 @@ func isResponse(err error) bool {
 	return ok
 }
 
-// isForbidden reports whether waiting does not help, as somebody has to change a permission.
+// isForbidden reports whether waiting is useless because somebody has to change a permission first.
 func isForbidden(err error) bool {
 	for _, text := range []string{"NOAUTH", "unauthenticated", "WRONGPASS", "NOPERM", "can't run this command"} {
 		if strings.Contains(err.Error(), text) {

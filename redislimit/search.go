@@ -19,15 +19,13 @@ import (
 )
 
 const (
-	fetchTime = 30 * time.Second // that Provider has
-	lockLife  = 5 * time.Second  // renewed by who holds it
-	failLife  = 5 * time.Second  // of the news that the client was rejected
+	fetchTime = 30 * time.Second // the longest that Provider may take
+	lockLife  = 5 * time.Second  // its holder prolongs it
+	failLife  = 5 * time.Second  // for which all remember that the client was rejected
+	patience  = time.Minute      // the longest that one search may take
 )
 
-// patience bounds one search. It is a variable for its test, and read before a search has a goroutine of its own.
-var patience = time.Minute
-
-// search gets a token for all who need one on this machine. Nobody's context ends it but its own.
+// search gets a token for all callers on this machine that need one. It has a context of its own, so that no caller ends it.
 type search struct {
 	cache *cache
 	c     TokenCache
@@ -48,10 +46,10 @@ func newSearch(ctx context.Context, s *cache, c TokenCache, old *token) *search 
 		defer cancel()
 		var found *token
 		defer func() {
-			if r := recover(); r != nil { // here it would end the process, whatever the callers recover
+			if r := recover(); r != nil { // in this goroutine it would end the process, and no caller could recover it
 				f.err = fmt.Errorf("redislimit: Provider panicked: %v", r)
 			}
-			s.land(found, f.err)
+			s.finish(found, f.err)
 			close(f.done)
 		}()
 		f.err = errors.New("redislimit: Provider ended without a result") // by runtime.Goexit
@@ -60,7 +58,7 @@ func newSearch(ctx context.Context, s *cache, c TokenCache, old *token) *search 
 	return f
 }
 
-// untraced is a context without its httptrace hooks: they follow one request, and a token is not fetched for that one alone.
+// untraced is a context without its httptrace hooks: these belong to one request, and the token is for all.
 type untraced struct{ context.Context }
 
 func (u untraced) Value(key any) any {
@@ -71,13 +69,13 @@ func (u untraced) Value(key any) any {
 	return value
 }
 
-// wait returns when the search is over, or nothing can come of it for this caller.
+// wait returns when the search is over, or when this caller cannot wait any longer.
 func (f *search) wait(ctx context.Context, timeout time.Duration) error {
-	var patience <-chan time.Time
+	var impatient <-chan time.Time // only without a deadline
 	if _, ok := ctx.Deadline(); !ok {
 		ticker := time.NewTicker(timeout)
 		defer ticker.Stop()
-		patience = ticker.C
+		impatient = ticker.C
 	}
 	for {
 		select {
@@ -88,7 +86,7 @@ func (f *search) wait(ctx context.Context, timeout time.Duration) error {
 				return fmt.Errorf("%w (%w)", err, ctx.Err())
 			}
 			return ctx.Err()
-		case <-patience:
+		case <-impatient:
 			if err := f.inTrouble(); err != nil {
 				return err
 			}
@@ -108,13 +106,13 @@ func (f *search) setTrouble(err error) {
 	f.trouble = err
 }
 
-// run looks for a token until there is one, and waits for Redis if need be.
+// run gets a token. While Redis is in trouble, it waits for it to come back.
 func (f *search) run(ctx context.Context) (t *token, err error) {
 	if f.vault, err = newVault(f.c.Secret, f.c.Name); err != nil {
 		return nil, err
 	}
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
-		t, err = f.look(ctx)
+		t, err = f.get(ctx)
 		if !errors.Is(err, ErrUnavailable) || isForbidden(err) {
 			break
 		}
@@ -131,8 +129,8 @@ func (f *search) run(ctx context.Context) (t *token, err error) {
 
 var errPatience = errors.New("redislimit: another machine is asking for the access token, and gets none; look at its errors")
 
-// look takes the token of Redis, or has one put there, by this machine or another.
-func (f *search) look(ctx context.Context) (*token, error) {
+// get returns the token that is in Redis. If there is none, one machine asks Provider and puts its token there; the others wait.
+func (f *search) get(ctx context.Context) (*token, error) {
 	id := rand.Text()
 	for {
 		if t, err := f.load(ctx); t != nil || err != nil {
@@ -144,7 +142,7 @@ func (f *search) look(ctx context.Context) (*token, error) {
 		}
 		if mine {
 			defer f.c.deleteIf(context.WithoutCancel(ctx), f.vault.lock, id)
-			if t, err := f.load(ctx); t != nil || err != nil { // another machine was done just now
+			if t, err := f.load(ctx); t != nil || err != nil { // another machine has finished in the meantime
 				return t, err
 			}
 			return f.fetch(ctx, id)
@@ -156,7 +154,8 @@ func (f *search) look(ctx context.Context) (*token, error) {
 	}
 }
 
-// load returns the token of Redis, nil for none that is of use, or what another machine was told when it asked for one.
+// load returns the token that is in Redis, nil if none there can be used. If the token endpoint has just rejected the client on
+// another machine, load returns that as an error.
 func (f *search) load(ctx context.Context) (*token, error) {
 	type entries struct {
 		token, failure string
@@ -165,13 +164,13 @@ func (f *search) load(ctx context.Context) (*token, error) {
 	e, err := ask(ctx, f.c.Timeout, func(ctx context.Context) (entries, error) {
 		var token, failure *redis.StringCmd
 		var left *redis.DurationCmd
-		// First the time that is left: of a token that is replaced in between, it is too short rather than too long.
+		// PTTL comes first: if the token is replaced between the commands, its time is taken for too short rather than too long.
 		f.c.Redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 			left, token, failure = p.PTTL(ctx, f.vault.key), p.Get(ctx, f.vault.key), p.Get(ctx, f.vault.failure)
 			return nil
 		})
 		for _, cmd := range []redis.Cmder{left, token, failure} {
-			// What is absent is no error, nor what is of another type: it will be replaced.
+			// A key that is absent or of another type is no error: it will be replaced.
 			if cmd.Err() != nil && cmd.Err() != redis.Nil && !redis.HasErrorPrefix(cmd.Err(), "WRONGTYPE") {
 				return entries{}, cmd.Err()
 			}
@@ -186,13 +185,13 @@ func (f *search) load(ctx context.Context) (*token, error) {
 			return newToken(value, e.token, e.left), nil
 		}
 	}
-	if told := f.vault.open(f.vault.failure, e.failure); told != "" {
-		return nil, readRejection(told)
+	if text := f.vault.open(f.vault.failure, e.failure); text != "" {
+		return nil, readRejection(text)
 	}
 	return nil, nil
 }
 
-// lockScript takes a lock. One of another type, without an end, or with one too far away, is nobody's.
+// lockScript takes the lock if nobody has it. A lock of another type, without an expiry, or with one too far away is ignored.
 const lockScript = `
 local holder = redis.pcall('GET', KEYS[1])
 if type(holder) == 'string' then
@@ -202,7 +201,7 @@ end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1`
 
-// prolongScript is for who has it.
+// prolongScript prolongs the lock, if it is still ours.
 const prolongScript = `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -228,7 +227,7 @@ func (f *search) fetch(ctx context.Context, id string) (*token, error) {
 	defer cancel()
 	go f.keepLock(ctx, id)
 	if p, ok := f.c.Provider.(interface{ Invalidate(ovhauth.Credentials) }); ok {
-		p.Invalidate(f.cache.last) // it may keep what was rejected elsewhere, or has little life left
+		p.Invalidate(f.cache.last) // it may have kept a token that was rejected on another machine, or that expires soon
 	}
 	given, err := f.c.Provider.Retrieve(ctx)
 	if err != nil {
@@ -273,7 +272,7 @@ func (c *TokenCache) deleteIf(ctx context.Context, key, value string) {
 	})
 }
 
-// rejection is what a token endpoint had against the client when another machine asked it.
+// rejection is how the token endpoint rejected the client on one machine, as the others read it from Redis.
 type rejection struct {
 	Status              int
 	Code, QueryID, Path string
@@ -307,7 +306,7 @@ type sharedRejection struct {
 }
 
 func (e *sharedRejection) Error() string {
-	return "redislimit: another machine was told a moment ago, and it is the same here: " + e.text
+	return "redislimit: the token endpoint rejected the client of another machine a moment ago, which is the same here: " + e.text
 }
 
 func (e *sharedRejection) Unwrap() error { return e.api }

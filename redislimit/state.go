@@ -6,8 +6,8 @@ import (
 	"weak"
 )
 
-// states has the state of each K by its address. It stands outside of K, so that a K is nothing but its fields: it can be printed
-// and copied like any struct, and a copy is one of its own. The zero value is ready.
+// states keeps the state of each K under the address of that K. The state is not a field, so that a K can be printed and copied
+// like any struct; a copy has a state of its own. The zero value is ready.
 type states[K, V any] struct{ byAddress sync.Map }
 
 func (s *states[K, V]) of(k *K) *V {

@@ -16,21 +16,21 @@ import (
 )
 
 // TokenCache is an [ovhauth.CredentialProvider] by which all machines with the same Redis, Name and Secret use one access token.
-// One of them asks Provider for it, and the others wait meanwhile: the token endpoint hears from one machine at a time. Whoever
-// needs the token can stop waiting when its own context ends; the token comes all the same, for the others. A machine that is
-// killed before it is done holds the others up for 5 s.
+// One of them asks Provider for it, and the others wait meanwhile: only one machine at a time asks the token endpoint. A caller
+// stops waiting when its own context ends; the token is fetched all the same, for the others. A machine that is killed while it
+// fetches the token holds the others up for 5 s.
 //
 // A token is replaced before it expires, in the background, when three quarters to nine tenths of its life are over: each machine
-// has another moment for that. As long as it lives it is used, whatever the token endpoint and Redis do. A token that the API
+// chooses its own moment for that. Until it expires it is used, whatever the token endpoint and Redis do. A token that the API
 // rejects is never given again, and is dropped in Redis, unless it has been replaced there already.
 //
 // If the token endpoint rejects the client, by a status from 400 to 499 other than 408 and 429, all machines know that for 5 s,
-// and ask no more: they return an error that matches [*ovhauth.APIError] as well. Other errors of Provider are returned as they
-// are to those who waited on that machine; the next machine tries itself.
+// and do not ask again: they return an error that matches [*ovhauth.APIError] as well. Other errors of Provider are returned as they
+// are to the callers on that machine; the next machine asks again.
 //
 // If there is no token yet and Redis is in trouble, Retrieve waits for it to come back until ctx ends, or, if ctx has no deadline,
-// for Timeout; then the error matches [ErrUnavailable]. Provider is not asked past Redis: the whole fleet would do so. To read a
-// token that is there, a Redis that is out of memory or read-only is good enough.
+// for Timeout; then the error matches [ErrUnavailable]. Without Redis, Provider is not asked: the whole fleet would
+// ask at once. A Redis that is out of memory or read-only is enough to read a token that is there.
 //
 // Redis holds a token that works, encrypted (AES-256-GCM) under a key made of Secret: who can read Redis, its dumps or its
 // traffic, but does not know Secret, cannot use it. The names of the keys begin with "ovhauth:token:" and contain Name and a
@@ -45,7 +45,7 @@ type TokenCache struct {
 	// Name names the account; required.
 	Name string
 
-	// Secret encrypts the token; required, the same on all machines, and not to be guessed: the service account's client secret.
+	// Secret encrypts the token; required, the same on all machines, and hard to guess: the service account's client secret.
 	// After a change of Secret there is a new token. Under GODEBUG=fips140=only it must have 14 bytes or more.
 	Secret string
 
@@ -57,7 +57,7 @@ type TokenCache struct {
 	// Life is how long a token is shared whose Expires is zero. 0 means 55 min: OVHcloud's live an hour.
 	Life time.Duration
 
-	// Timeout bounds one question to Redis. 0 means 2 s.
+	// Timeout bounds one round trip to Redis. 0 means 2 s.
 	Timeout time.Duration
 }
 
@@ -138,7 +138,7 @@ func (c *TokenCache) Invalidate(rejected ovhauth.Credentials) {
 	}
 }
 
-// use returns the token that lives, or the search for one, which it starts if need be.
+// use returns the token, nil if it has expired, and the search for a new one, nil for none. It starts one if that is necessary.
 func (s *cache) use(ctx context.Context, c TokenCache) (*token, *search) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,14 +178,14 @@ func (s *cache) isRejected(value string) bool {
 	return rejected
 }
 
-// land ends a search.
-func (s *cache) land(found *token, err error) {
+// finish ends a search, and keeps the token that it found.
+func (s *cache) finish(found *token, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.search = nil
 	switch t := s.known; {
 	case err == nil:
-		if _, rejected := s.rejected[sha256.Sum256([]byte(found.value))]; !rejected { // else those who wait search again
+		if _, rejected := s.rejected[sha256.Sum256([]byte(found.value))]; !rejected { // otherwise those who wait start another search
 			s.known = found
 		}
 	case t.lives():

@@ -96,21 +96,6 @@ func TestRejectedTokenIsReplacedOnce(t *testing.T) {
 	}
 }
 
-func TestTokenIsReplacedAtTheEndOfItsLife(t *testing.T) {
-	c := machine(startRedis(t).client(), &source{})
-	c.Life = 20 * time.Millisecond
-	retrieve(t, c, "hunter2-1")
-	for {
-		got, err := c.Retrieve(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got.AccessToken == "hunter2-2" {
-			break
-		}
-	}
-}
-
 // A provider's error is the provider's own, and the next to ask need not wait.
 func TestProviderFails(t *testing.T) {
 	rdb, provider := startRedis(t).client(), &source{err: &ovhauth.APIError{StatusCode: 503}}
@@ -192,6 +177,7 @@ func lockOf(t *testing.T, rdb *redis.Client) (name string) {
 }
 
 func TestALockThatNobodyHoldsHeals(t *testing.T) {
+	const atOnce = redislimit.LockLife - time.Second // on a slow machine, too
 	for _, test := range []struct {
 		name   string
 		damage func(rdb *redis.Client, lock string) error
@@ -199,16 +185,16 @@ func TestALockThatNobodyHoldsHeals(t *testing.T) {
 	}{
 		{"its machine died", func(rdb *redis.Client, lock string) error {
 			return rdb.Set(context.Background(), lock, "another", redislimit.LockLife).Err()
-		}, redislimit.LockLife + time.Second},
+		}, 10 * time.Second},
 		{"no end", func(rdb *redis.Client, lock string) error {
 			return rdb.Set(context.Background(), lock, "another", 0).Err()
-		}, time.Second},
+		}, atOnce},
 		{"far end", func(rdb *redis.Client, lock string) error {
 			return rdb.Set(context.Background(), lock, "another", time.Hour).Err()
-		}, time.Second},
+		}, atOnce},
 		{"another type", func(rdb *redis.Client, lock string) error {
 			return rdb.RPush(context.Background(), lock, "another").Err()
-		}, time.Second},
+		}, atOnce},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -245,40 +231,12 @@ func TestATokenOfAnotherTypeIsReplaced(t *testing.T) {
 	}
 }
 
-func TestWaitingForAnotherMachineEnds(t *testing.T) {
-	rdb, provider := startRedis(t).client(), &source{}
-	lock := lockOf(t, rdb)
-	hold := func() { rdb.Set(t.Context(), lock, "another", redislimit.LockLife) }
-	hold()
-	ctx, cancel := context.WithCancel(t.Context())
-	failed := make(chan error)
-	c := machine(rdb, provider)
-	go func() {
-		_, err := c.Retrieve(ctx)
-		failed <- err
-	}()
-	cancel()
-	if err := <-failed; err != context.Canceled {
-		t.Errorf("by its context: %v, want context.Canceled", err)
-	}
-	hold()
-	defer redislimit.SetPatience(time.Second)()
-	if _, err := machine(rdb, provider).Retrieve(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "redislimit: another machine") {
-		t.Errorf("by itself: %v, want an error that says who is asking", err)
-	}
-	if provider.count() != 0 {
-		t.Errorf("asked the provider %d times, want never", provider.given)
-	}
-	rdb.Del(t.Context(), lock)
-	retrieve(t, c, "hunter2-1")
-}
-
 // Without Redis a machine uses what it knows; one that knows nothing does not go past it to the token endpoint.
 func TestTokenWithoutRedis(t *testing.T) {
 	s := startRedis(t)
 	rdb, provider := s.client(), &source{}
 	knows, fresh := machine(rdb, provider), machine(rdb, provider)
-	knows.Timeout, fresh.Timeout = 300*time.Millisecond, 300*time.Millisecond
+	knows.Timeout, fresh.Timeout = time.Second, time.Second
 	retrieve(t, knows, "hunter2-1")
 	s.kill()
 	retrieve(t, knows, "hunter2-1")
@@ -319,7 +277,7 @@ func retrieveIn(t *testing.T, left time.Duration, c *redislimit.TokenCache, want
 
 // To read a token, a Redis is good enough that is full, or a replica.
 func TestATokenIsReadFromAFullRedisAndAReplica(t *testing.T) {
-	s := startOnPort(t)
+	s := startOnPort(t, "--repl-diskless-sync-delay", "0")
 	provider := &source{}
 	retrieve(t, machine(s.client(), provider), "hunter2-1")
 	host, port, _ := net.SplitHostPort(s.addr)
@@ -379,7 +337,7 @@ func TestNoCallerEndsTheFetchForTheOthers(t *testing.T) {
 	}
 }
 
-// Whoever finds that a token is rejected, nobody gets it again, wherever it still is.
+// Once one machine finds that a token is rejected, no machine gets it again, even where it is still stored.
 func TestARejectedTokenIsNeverGivenAgain(t *testing.T) {
 	for _, machines := range []int{1, 4} {
 		rdb, api := startRedis(t).client(), ovhtest.NewServer()
@@ -429,77 +387,6 @@ func TestAProviderThatGivesARejectedTokenIsToldSo(t *testing.T) {
 	stubborn.Invalidate(ovhauth.Credentials{AccessToken: "hunter2-1"})
 	if got, err := stubborn.Retrieve(t.Context()); err == nil || !strings.Contains(err.Error(), "again that the API has rejected") || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("%q, %v; want an error that says so", got.AccessToken, err)
-	}
-}
-
-// A token is replaced while the old one lives: nobody waits, nobody fails, and the fleet asks for one at a time.
-func TestATokenIsRenewedInTheBackground(t *testing.T) {
-	rdb := startRedis(t).client()
-	const life = 2 * time.Second
-	provider := &source{life: life, before: func(ctx context.Context) { time.Sleep(100 * time.Millisecond) }}
-	var fleet []*redislimit.TokenCache
-	for range 20 {
-		fleet = append(fleet, machine(rdb, provider))
-	}
-	retrieve(t, fleet[0], "hunter2-1")
-	for _, c := range fleet[1:] {
-		retrieve(t, c, "hunter2-1")
-	}
-	var slowest time.Duration
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	end := time.Now().Add(3 * life)
-	for _, c := range fleet {
-		wg.Go(func() {
-			for time.Now().Before(end) {
-				began := time.Now()
-				got, err := c.Retrieve(t.Context())
-				took := time.Since(began)
-				if err != nil || !time.Now().Before(got.Expires.Add(10*time.Millisecond)) {
-					t.Errorf("%v, a token until %s; want one that lives", err, got.Expires)
-				}
-				mu.Lock()
-				slowest = max(slowest, took)
-				mu.Unlock()
-				time.Sleep(time.Millisecond)
-			}
-		})
-	}
-	wg.Wait()
-	t.Logf("%d tokens in %s, the slowest call took %s", provider.count(), 3*life, slowest)
-	if n := provider.count(); n < 3 || n > 6 {
-		t.Errorf("%d tokens in three lives, want 4", n)
-	}
-	if slowest >= 100*time.Millisecond {
-		t.Errorf("a call took %s, want none to wait for the token endpoint's 100 ms", slowest)
-	}
-}
-
-// While the old token lives, neither an endpoint that fails nor one that hangs is noticed.
-func TestALivingTokenServesWhateverTheEndpointDoes(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		does func(ctx context.Context)
-		err  error
-	}{
-		{"fails", nil, errors.New("503")},
-		{"rejects the client", nil, &ovhauth.APIError{StatusCode: 400}},
-		{"hangs", func(ctx context.Context) { <-ctx.Done() }, context.DeadlineExceeded},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			provider := &source{life: time.Second}
-			c := machine(startRedis(t).client(), provider)
-			retrieve(t, c, "hunter2-1")
-			provider.change(func() { provider.before, provider.err = test.does, test.err })
-			for end := time.Now().Add(900 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
-				began := time.Now()
-				retrieve(t, c, "hunter2-1")
-				if took := time.Since(began); took > 50*time.Millisecond {
-					t.Errorf("a call took %s, want none to wait", took)
-				}
-			}
-		})
 	}
 }
 

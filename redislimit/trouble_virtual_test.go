@@ -76,7 +76,7 @@ func TestCallersOutlastAnOutage(t *testing.T) {
 	}
 }
 
-// An outage between two questions does not hurt those whose turn comes later.
+// An outage between two round trips does not hurt those whose turn comes later.
 func TestTurnsOutlastAnOutage(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newLuaServer()
@@ -92,6 +92,76 @@ func TestTurnsOutlastAnOutage(t *testing.T) {
 			if err := <-errs; err != nil {
 				t.Errorf("turn %d: %v, want none, as the outage was shorter than the Timeout", i, err)
 			}
+		}
+	})
+}
+
+// The turns that were missed meanwhile are not made up for in a burst.
+func TestNoBurstFollowsAnOutage(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newLuaServer()
+		var pods []*Limiter
+		var clients []*luaClient
+		for range 5 {
+			clients = append(clients, server.client(time.Millisecond))
+			pods = append(pods, &Limiter{Redis: clients[len(clients)-1], Key: "k", Requests: 10, Per: time.Second})
+		}
+		outage := func(err error) func() {
+			return func() {
+				server.change(func() {
+					for _, c := range clients {
+						c.err = err
+					}
+				})
+			}
+		}
+		time.AfterFunc(3*time.Second, outage(errRefused))
+		time.AfterFunc(8*time.Second, outage(nil))
+		at := slices.Concat(turns(pods, 20, 30*time.Second)...) // 100 wait at any time
+		if n := len(at); n < 97*250/100 || n > 255 {
+			t.Errorf("%d turns in 30 s, 5 of them without Redis; want about 250", n)
+		}
+		if got := most(at, time.Second); got > 11 {
+			t.Errorf("%d turns in one second, want at most 10, and one more", got)
+		}
+	})
+}
+
+// Those whose turns were missed take the next ones, or learn at once that these are too late for them.
+func TestTurnsThatAnOutageTookMoveUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newLuaServer()
+		client := server.client(time.Millisecond)
+		l := &Limiter{Redis: client, Key: "k", Requests: 1, Per: time.Second}
+		began := time.Now()
+		results := make(chan string, 6)
+		for i, left := range []time.Duration{time.Minute, 2800 * time.Millisecond, time.Minute, time.Minute, time.Minute, time.Minute} {
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), left)
+				defer cancel()
+				err := l.Wait(ctx)
+				late := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
+				if took := time.Since(began); late {
+					results <- fmt.Sprintf("%d too late, at once: %t", i, took < 2700*time.Millisecond)
+				} else {
+					results <- fmt.Sprintf("%d after %s, %v", i, took.Round(time.Second), err)
+				}
+			}()
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(500 * time.Millisecond)
+		server.change(func() { client.err = errRefused })
+		time.Sleep(1900 * time.Millisecond) // over the turns after 1 s and 2 s
+		server.change(func() { client.err = nil })
+		var got []string
+		for range 6 {
+			got = append(got, <-results)
+		}
+		want := []string{
+			"0 after 0s, <nil>", "1 too late, at once: true", "2 after 3s, <nil>", "3 after 4s, <nil>", "4 after 5s, <nil>", "5 after 6s, <nil>",
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got  %q\nwant %q", got, want)
 		}
 	})
 }
@@ -116,18 +186,23 @@ func TestAStateThatCannotBeIsReplaced(t *testing.T) {
 			words[4] = fmt.Sprint(time.Now().Add(1000 * time.Hour).UnixMicro())
 			return strings.Join(words, " ")
 		}},
+		{"a queue without end", func(s *luaServer) string {
+			words := strings.Fields(valid(s))
+			words[3] = "60000000"
+			return strings.Join(words, " ")
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				server := newLuaServer()
 				l := &Limiter{Redis: server.client(0), Key: "k", Requests: 60}
-				turns([]*Limiter{l}, 4, 5*time.Minute)
+				turns([]*Limiter{l}, 4, 30*time.Second)
 				server.change(func() { server.values["ovhauth:limit:k"] = value{test.damage(server), time.Now().Add(time.Hour)} })
 				began := time.Now()
 				if err := l.Wait(t.Context()); err != nil || time.Since(began) > time.Minute {
 					t.Errorf("a turn after %s, %v; want one within a minute", time.Since(began), err)
 				}
-				if got := most(turns([]*Limiter{l}, 4, 10*time.Minute)[0], time.Minute); got > 61 {
+				if got := most(turns([]*Limiter{l}, 4, 3*time.Minute)[0], time.Minute); got > 61 {
 					t.Errorf("then %d turns in one minute, want at most 60, and one more as it begins anew", got)
 				}
 			})
@@ -153,11 +228,11 @@ func TestAClockThatJumpsAndDataThatIsLost(t *testing.T) {
 				for range 5 {
 					pods = append(pods, &Limiter{Redis: server.client(0), Key: "k", Requests: 60})
 				}
-				time.AfterFunc(5*time.Minute+300*time.Millisecond, func() { server.change(func() { test.damage(server) }) })
+				time.AfterFunc(2*time.Minute+300*time.Millisecond, func() { server.change(func() { test.damage(server) }) })
 				began := time.Now()
-				at := slices.Concat(turns(pods, 4, 15*time.Minute)...) // 20 wait at any time
-				if n := len(at); n < 97*15*60/100-60 {
-					t.Errorf("%d turns in 15 minutes, want nearly 900", n)
+				at := slices.Concat(turns(pods, 4, 5*time.Minute)...) // 20 wait at any time
+				if n := len(at); n < 97*5*60/100-60 {
+					t.Errorf("%d turns in 5 minutes, want nearly 300", n)
 				}
 				if got := most(at, time.Minute); got > 61 {
 					t.Errorf("%d turns in one minute, want 60, and one more", got)
@@ -172,4 +247,56 @@ func TestAClockThatJumpsAndDataThatIsLost(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A clock that is set back holds the turns up for no longer than Per, and nobody asks Redis again and again meanwhile.
+func TestAClockSetBackHoldsNobodyUp(t *testing.T) {
+	for _, back := range []time.Duration{500 * time.Millisecond, 2 * time.Second, 9 * time.Second, time.Hour} {
+		t.Run(fmt.Sprint(back), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				server := newLuaServer()
+				var pods []*Limiter
+				for range 5 {
+					pods = append(pods, &Limiter{Redis: server.client(time.Millisecond), Key: "k", Requests: 10, Per: time.Second})
+				}
+				time.AfterFunc(5*time.Second, func() { server.change(func() { server.skew -= back }) })
+				began := time.Now()
+				at := slices.Concat(turns(pods, 1, 20*time.Second)...)
+				if n, fullest := len(at), most(at, time.Second); n < 194 || fullest > 11 {
+					t.Errorf("%d turns in 20 s, %d in the fullest second; want nearly 200, and at most 10 and one more", n, fullest)
+				}
+				last := began
+				for _, turn := range at {
+					if gap := turn.Sub(last); gap > time.Second {
+						t.Errorf("nothing for %s after %s, want no gap beyond a second", gap, last.Sub(began))
+					}
+					last = turn
+				}
+				if asked := int(server.asked.Load()); asked > 3*len(at) {
+					t.Errorf("Redis was asked %d times for %d turns, want three times each at most", asked, len(at))
+				}
+			})
+		})
+	}
+}
+
+// A go-redis client sends a command again whose response was lost: what is given back twice is one turn all the same.
+func TestATurnThatIsGivenBackTwiceIsOneTurn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := &Limiter{Redis: newLuaServer().client(0), Key: "k", Requests: 1, Per: time.Second}
+		const patient = 1e12
+		s, _, err := l.book(t.Context(), 0, nil, []int64{patient, patient, patient, patient})
+		for range 2 {
+			if err == nil {
+				_, _, err = l.book(t.Context(), s.gen, []int64{1, 2}, nil)
+			}
+		}
+		var got []int64
+		if err == nil {
+			_, got, err = l.book(t.Context(), s.gen, nil, []int64{patient, patient, patient})
+		}
+		if want := []int64{1, 2, 4}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("turns %v, %v; want %v", got, err, want)
+		}
+	})
 }

@@ -8,7 +8,7 @@ import (
 	"fmt"
 )
 
-// vault is where things are in Redis, and what opens them.
+// vault has the names of the keys in Redis, and encrypts what they hold.
 type vault struct {
 	key, lock, failure string
 	aead               cipher.AEAD

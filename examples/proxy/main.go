@@ -20,6 +20,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -56,6 +57,9 @@ func parse(args []string, errs io.Writer) (o options, err error) {
 	flags.StringVar(&o.address, "listen", "localhost:8080", "the `address` to listen on")
 	flags.BoolVar(&o.expose, "expose", false, "listen beyond loopback: anybody who reaches the port acts with your keys, unasked")
 	flags.Func("host", "a host `name` by which clients call this proxy; may be given more than once", func(name string) error {
+		if _, err := netip.ParseAddr(name); err != nil && (name == "" || strings.ContainsAny(name, ":/")) {
+			return errors.New("must be a name alone, such as gateway.example")
+		}
 		o.hosts = append(o.hosts, name)
 		return nil
 	})
@@ -127,7 +131,7 @@ func listen(address string, expose bool) (net.Listener, error) {
 
 // serve serves until ctx ends, and then gives the requests under way ten seconds. With a certificate it serves https.
 func serve(ctx context.Context, listener net.Listener, certificate *tls.Certificate, h http.Handler, logger *log.Logger) error {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: logger}
+	server := &http.Server{Handler: limitRest(h), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: logger}
 	start := server.Serve
 	if certificate != nil {
 		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*certificate}}
@@ -148,6 +152,17 @@ func serve(ctx context.Context, listener net.Listener, certificate *tls.Certific
 		return fmt.Errorf("requests under way were cut off: %w", err)
 	}
 	return nil
+}
+
+// limitRest gives the client bodyTimeout for a body that h does not read: in HTTP/1, net/http reads it before it responds. In HTTP/2
+// it does not, and a deadline would also hit an upload that waits for its turn.
+func limitRest(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 1 && r.Body != http.NoBody {
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // oneLine keeps what others have written from making two lines of the log out of one.

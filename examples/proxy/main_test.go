@@ -12,17 +12,20 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,11 +157,13 @@ func TestRedirectsLeadBack(t *testing.T) {
 		}
 		w.WriteHeader(http.StatusFound)
 	}))
+	secure := "https" + strings.TrimPrefix(string(f.api.Endpoint()), "http") + "/me" // another origin
 	for _, test := range []struct{ given, want string }{
 		{string(f.api.Endpoint()) + "/me?a=b#c", "/1.0/me?a=b#c"},
 		{"/1.0/me", "/1.0/me"},
 		{"me", "/1.0/me"},
 		{"https://example.com/1.0/me", "https://example.com/1.0/me"},
+		{secure, secure},
 		{"", ""},
 	} {
 		location = test.given
@@ -236,6 +241,7 @@ func TestRejectsWebPages(t *testing.T) {
 	}{
 		{"", "", "", 200},
 		{"localhost", "", "", 200},
+		{"LOCALHOST:8080", "", "", 200},
 		{"localhost:8080", "Sec-Fetch-Site", "none", 200},
 		{"[::1]:8080", "", "", 200},
 		{"127.0.0.2", "", "", 200},
@@ -329,6 +335,8 @@ func TestErrors(t *testing.T) {
 			`{"class":"Server::GatewayTimeout","message":"the API did not respond in time"}`, "GET /me: 504: limiter: context deadline exceeded\n"},
 		{"a timeout", failing{timeout{errors.New("dial tcp: i/o timeout")}}, "/me", 504,
 			`{"class":"Server::GatewayTimeout","message":"the API did not respond in time"}`, "GET /me: 504: dial tcp: i/o timeout\n"},
+		{"a client that leaves", failing{fmt.Errorf("x: %w", context.Canceled)}, "/me", 499,
+			`{"class":"Client::ClientClosedRequest","message":"the client has left"}`, "GET /me: 499: the client has left\n"},
 		{"no connection", failing{errors.New("dial tcp:\nno route")}, "/me", 502,
 			`{"class":"Server::BadGateway","message":"the proxy could not get a response of the API; its log says why"}`, "GET /me: 502: dial tcp: no route\n"},
 		{"two slashes", nil, "//evil.example/me", 400,
@@ -345,9 +353,6 @@ func TestErrors(t *testing.T) {
 				t.Errorf("logged %q, want one line: %s", got, test.log)
 			}
 		})
-	}
-	if status, message, _ := explain(fmt.Errorf("x: %w", context.Canceled)); status != 499 || message != "the client has left" {
-		t.Errorf("a client that leaves: %d, %s; want 499", status, message)
 	}
 }
 
@@ -419,6 +424,10 @@ func TestFlags(t *testing.T) {
 		{"-tls-cert c -tls-key k", "", options{address: "localhost:8080", tlsCert: "c", tlsKey: "k"}},
 		{"-tls-cert c", "-tls-cert and -tls-key together", options{}},
 		{"-tls -tls-cert c -tls-key k", "-tls alone", options{}},
+		{"-host gateway:80", "must be a name alone", options{}},
+		{"-host http://gateway", "must be a name alone", options{}},
+		{"-host=", "must be a name alone", options{}},
+		{"-host 2001:db8::1", "", options{address: "localhost:8080", hosts: []string{"2001:db8::1"}}},
 		{"x", `no arguments, but "x"`, options{}},
 		{"-x", "not defined", options{}},
 	} {
@@ -555,6 +564,106 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
+// What a client does wrong with a body is said to be its fault, and holds no connection: also where nobody reads the body, and also
+// by a Transport that sees no more of it than that the context has ended.
+func TestBodiesThatDoNotCome(t *testing.T) {
+	for _, test := range []struct{ name, head, body, want string }{
+		{"a body that stands still", "PUT /me HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4", "ab",
+			"HTTP/1.1 408 Request Timeout the request body stood still for 30 seconds"},
+		{"a malformed body", "PUT /me HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked", "x\r\n",
+			"HTTP/1.1 400 Bad Request the request body is malformed"},
+		{"for the token endpoint", "POST /auth/oauth2/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4", "ab", "HTTP/1.1 200 OK "},
+		{"to another host", "POST /me HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 4", "ab",
+			"HTTP/1.1 421 Misdirected Request this proxy goes by localhost, its address, and the names given by -host"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api := ovhtest.NewPipeServer()
+				defer api.Close()
+				logger := log.New(io.Discard, "", 0)
+				signer := &ovhauth.Transport{Endpoint: api.Endpoint(), Credentials: api.Credentials(), Base: noting{api.Transport()}}
+				client := serveOne(t, guard(false, nil, proxy(&ovhauth.RetryTransport{Base: signer}, logger), logger))
+				began := time.Now()
+				io.WriteString(client, test.head+"\r\n\r\n"+test.body)
+				r := bufio.NewReader(client)
+				resp, err := http.ReadResponse(r, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var body struct{ Message string }
+				if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
+					t.Fatal(err)
+				}
+				if got := resp.Proto + " " + resp.Status + " " + body.Message; got != test.want || len(api.Exchanges()) != 0 {
+					t.Errorf("got %q, and %d requests went to the API; want %q, and none", got, len(api.Exchanges()), test.want)
+				}
+				if rest, err := io.ReadAll(r); err != nil || time.Since(began) > bodyTimeout {
+					t.Errorf("the connection ended after %s with %q, %v; want its end within %s", time.Since(began), rest, err, bodyTimeout)
+				}
+			})
+		})
+	}
+}
+
+// A request that fails otherwise is not said to stand still.
+func TestBodiesThatDoNotStandStill(t *testing.T) {
+	for name, read := range map[string]func(io.Reader){
+		"an API that fails while the body comes": func(body io.Reader) {
+			go io.ReadAll(body)
+			time.Sleep(time.Second)
+		},
+		"an API that fails an hour after it": func(body io.Reader) {
+			io.ReadFull(body, make([]byte, 2))
+			time.Sleep(time.Hour)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				body, client := io.Pipe()
+				defer client.Close()
+				go io.WriteString(client, "ab")
+				out := new(lines)
+				proxy(roundTripper(func(req *http.Request) (*http.Response, error) {
+					read(req.Body)
+					return nil, errors.New("cut")
+				}), log.New(out, "", 0)).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/me", body))
+				if got, want := out.String(), "POST /me: 502: cut\n"; got != want {
+					t.Errorf("logged %q, want %q", got, want)
+				}
+			})
+		})
+	}
+}
+
+// deadlines counts the deadlines that are set.
+type deadlines struct {
+	http.ResponseWriter
+	set int
+}
+
+func (d *deadlines) SetReadDeadline(time.Time) error { d.set++; return nil }
+
+func TestOnlyBodiesOfHTTP1AreLimited(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		major int
+		body  io.Reader
+		want  int
+	}{
+		{"HTTP/1 with a body", 1, strings.NewReader("a"), 1},
+		{"HTTP/1 without", 1, http.NoBody, 0},
+		{"HTTP/2 with a body", 2, strings.NewReader("a"), 0},
+	} {
+		req := httptest.NewRequest("PUT", "/me", test.body)
+		req.ProtoMajor = test.major
+		w := &deadlines{ResponseWriter: httptest.NewRecorder()}
+		limitRest(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, req)
+		if w.set != test.want {
+			t.Errorf("%s: %d deadlines set, want %d", test.name, w.set, test.want)
+		}
+	}
+}
+
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
@@ -569,6 +678,9 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 		}
 	})
 }
+
+// listening is how the program says where it is.
+var listening = regexp.MustCompile(`curl (https?://[0-9.:]+)/me`)
 
 // running is the program, as main runs it.
 type running struct {
@@ -591,7 +703,6 @@ func runProxy(t *testing.T, args ...string) running {
 			t.Errorf("run: %v, want no error", err)
 		}
 	})
-	listening := regexp.MustCompile(`curl (https?://[0-9.:]+)/me`)
 	for scanner := bufio.NewScanner(reader); scanner.Scan(); {
 		if m := listening.FindStringSubmatch(scanner.Text()); m != nil {
 			go io.Copy(io.Discard, reader)
@@ -625,6 +736,41 @@ func TestRunWithoutKeys(t *testing.T) {
 	}
 }
 
+// What run puts together: it says nothing of missing keys, leads redirects back, and takes any address if it is exposed.
+func TestRunWithKeys(t *testing.T) {
+	withoutKeys(t)
+	api := ovhtest.NewServer()
+	defer api.Close()
+	api.Handle("GET /old", http.RedirectHandler(string(api.Endpoint())+"/me", http.StatusFound))
+	keys := api.Credentials()
+	t.Setenv("OVH_ENDPOINT", string(api.Endpoint()))
+	for _, test := range []struct {
+		name string
+		env  map[string]string
+		want int
+	}{
+		{"three keys", map[string]string{"OVH_APPLICATION_KEY": keys.ApplicationKey, "OVH_APPLICATION_SECRET": keys.ApplicationSecret,
+			"OVH_CONSUMER_KEY": keys.ConsumerKey}, 302},
+		{"a token", map[string]string{"OVH_ACCESS_TOKEN": "unknown"}, 401},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for name, value := range test.env {
+				t.Setenv(name, value)
+			}
+			p := runProxy(t, "-expose")
+			req := request(t, "GET", p.url+"/old", "")
+			req.Host = "192.0.2.1"
+			resp, body := call(t, req)
+			if to := resp.Header.Get("Location"); resp.StatusCode != test.want || test.want == 302 && to != "/1.0/me" {
+				t.Errorf("got %s to %q, %s; want %d to /1.0/me", resp.Status, to, body, test.want)
+			}
+			if strings.Contains(p.out.String(), "There is no consumer key") {
+				t.Errorf("said %s, want nothing of a consumer key", p.out)
+			}
+		})
+	}
+}
+
 func TestRunWithAnApplicationAlone(t *testing.T) {
 	withoutKeys(t)
 	t.Setenv("OVH_APPLICATION_KEY", "a")
@@ -637,12 +783,19 @@ func TestRunWithAnApplicationAlone(t *testing.T) {
 // The certificate that -tls makes can be trusted, for localhost and the names of -host.
 func TestRunWithTLS(t *testing.T) {
 	withoutKeys(t)
+	var path string
+	t.Cleanup(func() { // after that of runProxy
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("at the end the certificate is there (%v), want it removed", err)
+		}
+	})
 	p := runProxy(t, "-tls", "-host", "gateway.example")
 	m := regexp.MustCompile(`The certificate is in (\S+)\. `).FindStringSubmatch(p.out.String())
 	if m == nil {
 		t.Fatalf("said %s, want where the certificate is", p.out)
 	}
-	content, err := os.ReadFile(m[1])
+	path = m[1]
+	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -697,8 +850,11 @@ func TestRunWithACertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != 200 || leaf.VerifyHostname("192.0.2.1") != nil {
+	if resp.StatusCode != 200 || leaf.VerifyHostname("192.0.2.1") != nil || leaf.VerifyHostname("::1") != nil {
 		t.Errorf("got %s by %v, want 200", resp.Status, leaf.IPAddresses)
+	}
+	if err := leaf.CheckSignatureFrom(leaf); err != nil {
+		t.Errorf("as its own authority: %v, want no error", err)
 	}
 }
 
@@ -711,5 +867,76 @@ func TestRunReportsWhatIsWrong(t *testing.T) {
 	}
 	if err := run(t.Context(), []string{"-h"}, io.Discard, io.Discard); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("-h: %v, want flag.ErrHelp", err)
+	}
+}
+
+// program is set in the environment of this test, run as the program itself.
+const program = "OVHAUTH_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(program) != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// Either signal lets a request under way end.
+func TestSignals(t *testing.T) {
+	withoutKeys(t)
+	t.Setenv(program, "1")
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			api := ovhtest.NewServer()
+			defer api.Close()
+			keys := api.Credentials()
+			t.Setenv("OVH_ENDPOINT", string(api.Endpoint()))
+			t.Setenv("OVH_APPLICATION_KEY", keys.ApplicationKey)
+			t.Setenv("OVH_APPLICATION_SECRET", keys.ApplicationSecret)
+			t.Setenv("OVH_CONSUMER_KEY", keys.ConsumerKey)
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-listen", "127.0.0.1:0")
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			var url string
+			for scanner := bufio.NewScanner(out); url == "" && scanner.Scan(); {
+				if m := listening.FindStringSubmatch(scanner.Text()); m != nil {
+					url = m[1]
+				}
+			}
+			api.Handle("GET /slow", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if err := cmd.Process.Signal(signal); err != nil {
+					t.Error(err)
+				}
+				for { // until the port is closed
+					conn, err := new(net.Dialer).DialContext(r.Context(), "tcp", strings.TrimPrefix(url, "http://"))
+					if err != nil {
+						break
+					}
+					conn.Close()
+				}
+				io.WriteString(w, "done")
+			}))
+			if resp, body := call(t, request(t, "GET", url+"/slow", "")); resp.StatusCode != 200 || body != "done" {
+				t.Errorf("got %s %s, want 200 done", resp.Status, body)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("the program ended with %v, want no error", err)
+			}
+		})
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	t.Setenv(program, "1")
+	for flags, want := range map[string]int{"-h": 0, "-x": 1} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], flags)
+		if cmd.Run(); cmd.ProcessState.ExitCode() != want {
+			t.Errorf("%s: exit status %d, want %d", flags, cmd.ProcessState.ExitCode(), want)
+		}
 	}
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -14,6 +16,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"example.com/ovhauth"
@@ -32,6 +35,9 @@ func proxy(transport http.RoundTripper, logger *log.Logger) http.Handler {
 		FlushInterval:  -1,
 		ErrorLog:       logger,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if until := passageOf(r).until.Load(); until != nil && !time.Now().Before(*until) {
+				err = errStalled // net/http ends the context first, and that may be what the transport tells of
+			}
 			status, message, reason := explain(err)
 			logger.Printf("%s %s: %d: %s", r.Method, r.URL.EscapedPath(), status, oneLine(reason))
 			writeError(w, status, message)
@@ -42,10 +48,11 @@ func proxy(transport http.RoundTripper, logger *log.Logger) http.Handler {
 			h.ServeHTTP(w, r)
 			return
 		}
+		p := new(passage)
 		if r.Body != http.NoBody {
-			r.Body = &patient{r.Body, http.NewResponseController(w)}
+			r.Body = &patient{r.Body, http.NewResponseController(w), p}
 		}
-		onward.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), originKey{}, new(origin))))
+		onward.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), passageKey{}, p)))
 	})
 }
 
@@ -108,7 +115,7 @@ func isOwnHost(host string, expose bool, hosts []string) bool {
 		host = h
 	}
 	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return host == "localhost" || err == nil && (expose || ip.IsLoopback()) ||
+	return strings.EqualFold(host, "localhost") || err == nil && (expose || ip.IsLoopback()) ||
 		slices.ContainsFunc(hosts, func(name string) bool { return strings.EqualFold(host, name) })
 }
 
@@ -121,6 +128,8 @@ func explain(err error) (status int, message, reason string) {
 		return same(499, "the client has left") // the number that nginx gives it
 	case errors.Is(err, errStalled):
 		return same(http.StatusRequestTimeout, errStalled.Error())
+	case errors.Is(err, errMalformed):
+		return http.StatusBadRequest, errMalformed.Error(), err.Error()
 	case errors.Is(err, ovhauth.ErrBodyTooLarge):
 		return same(http.StatusRequestEntityTooLarge, "the request body is larger than 32 MiB")
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
@@ -143,28 +152,33 @@ func writeError(w http.ResponseWriter, status int, message string) {
 	json.NewEncoder(w).Encode(struct {
 		Class   string `json:"class"`
 		Message string `json:"message"`
-	}{side + strings.ReplaceAll(http.StatusText(status), " ", ""), message})
+	}{side + strings.ReplaceAll(cmp.Or(http.StatusText(status), "Client Closed Request"), " ", ""), message})
 }
 
-// origin is where a request of the proxy was sent, scheme and host.
-type origin struct{ scheme, host string }
+// passage is what becomes known of a request on its way.
+type passage struct {
+	scheme, host string                    // where it was sent
+	until        atomic.Pointer[time.Time] // when the part of its body that is being read is to be there
+}
 
-type originKey struct{}
+type passageKey struct{}
+
+func passageOf(r *http.Request) *passage { return r.Context().Value(passageKey{}).(*passage) }
 
 // noting is a Base that notes the origin, which the Transport above has found.
 type noting struct{ http.RoundTripper }
 
 func (n noting) RoundTrip(req *http.Request) (*http.Response, error) {
-	if at, ok := req.Context().Value(originKey{}).(*origin); ok {
-		*at = origin{req.URL.Scheme, req.URL.Host}
+	if p, ok := req.Context().Value(passageKey{}).(*passage); ok {
+		p.scheme, p.host = req.URL.Scheme, req.URL.Host
 	}
 	return n.RoundTripper.RoundTrip(req)
 }
 
 // leadBack makes a redirect within the API's origin relative, so that it leads to the proxy.
 func leadBack(resp *http.Response) error {
-	at := resp.Request.Context().Value(originKey{}).(*origin)
-	if to, err := url.Parse(resp.Header.Get("Location")); err == nil && to.Host != "" && *at == (origin{to.Scheme, to.Host}) {
+	p := passageOf(resp.Request)
+	if to, err := url.Parse(resp.Header.Get("Location")); err == nil && to.Host != "" && to.Scheme == p.scheme && to.Host == p.host {
 		to.Scheme, to.Host = "", ""
 		resp.Header.Set("Location", to.String())
 	}
@@ -174,19 +188,29 @@ func leadBack(resp *http.Response) error {
 // bodyTimeout is how long a request's body may stand still.
 const bodyTimeout = 30 * time.Second
 
-var errStalled = errors.New("the request body stood still for 30 seconds")
+var (
+	errStalled   = errors.New("the request body stood still for 30 seconds")
+	errMalformed = errors.New("the request body is malformed")
+)
 
 // patient is a request body whose client gets bodyTimeout for each part of it. net/http lifts the last deadline at the end.
 type patient struct {
 	io.ReadCloser
 	connection *http.ResponseController
+	passage    *passage
 }
 
 func (p *patient) Read(b []byte) (int, error) {
-	p.connection.SetReadDeadline(time.Now().Add(bodyTimeout))
+	until := time.Now().Add(bodyTimeout)
+	p.passage.until.Store(&until)
+	p.connection.SetReadDeadline(until)
 	n, err := p.ReadCloser.Read(b)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, errStalled
+	}
+	p.passage.until.Store(nil)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: %w", errMalformed, err)
 	}
 	return n, err
 }

@@ -11,7 +11,9 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +36,7 @@ func TestFlags(t *testing.T) {
 		{"-fail NaN", options{}, "must be a percentage"},
 		{"-quota 60", options{}, "must be a number of requests"},
 		{"-quota 0/m", options{}, "must be a number of requests"},
+		{"-quota 5/0s", options{}, "must be a number of requests"},
 		{"-quota 5/-1s", options{}, "must be a number of requests"},
 		{"-quota x/m", options{}, "must be a number of requests"},
 		{"-clock x", options{}, "invalid value"},
@@ -51,7 +54,8 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// start runs the program, and returns what it exports, and the exchanges as they come.
+// start runs the program, and returns what it exports, "# " before the name of what it has as a comment, and the exchanges as they
+// come.
 func start(t *testing.T, args ...string) (exported map[string]string, exchanges <-chan string) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -75,9 +79,11 @@ func start(t *testing.T, args ...string) (exported map[string]string, exchanges 
 	})
 	exported = map[string]string{}
 	for scanner := bufio.NewScanner(out); !strings.Contains(scanner.Text(), "OVH_CLIENT_ID") && scanner.Scan(); {
-		line := strings.TrimPrefix(scanner.Text(), "# ")
+		line, comment := strings.CutPrefix(scanner.Text(), "# ")
 		for word := range strings.FieldsSeq(strings.TrimPrefix(line, "export ")) {
-			if name, value, ok := strings.Cut(word, "="); ok {
+			if name, value, ok := strings.Cut(word, "="); ok && comment {
+				exported["# "+name] = value
+			} else if ok {
 				exported[name] = value
 			}
 		}
@@ -93,7 +99,7 @@ func keysOf(exported map[string]string) ovhauth.Credentials {
 func TestServes(t *testing.T) {
 	exported, exchanges := start(t, "-clock", "1h", "-quota", "3/h")
 	endpoint := ovhauth.Endpoint(exported["OVH_ENDPOINT"])
-	account := ovhauth.ServiceAccount(endpoint, exported["OVH_CLIENT_ID"], exported["OVH_CLIENT_SECRET"])
+	account := ovhauth.ServiceAccount(endpoint, exported["# OVH_CLIENT_ID"], exported["# OVH_CLIENT_SECRET"])
 	for _, test := range []struct {
 		name        string
 		credentials ovhauth.CredentialProvider
@@ -112,6 +118,16 @@ func TestServes(t *testing.T) {
 			if !strings.Contains(strings.Join(lines, "\n"), want) {
 				t.Errorf("%s: printed %q, %v; want %s", test.name, lines, err, want)
 			}
+		}
+	}
+}
+
+func TestQuotaIsPerItsTime(t *testing.T) {
+	exported, _ := start(t, "-quota", "1/1ns")
+	client := &http.Client{Transport: &ovhauth.Transport{Endpoint: ovhauth.Endpoint(exported["OVH_ENDPOINT"]), Credentials: keysOf(exported)}}
+	for range 2 {
+		if _, err := ovhjson.Get[any](t.Context(), client, "/me"); err != nil {
+			t.Errorf("one request a nanosecond: %v, want no error", err)
 		}
 	}
 }
@@ -137,6 +153,11 @@ func TestServesTLS(t *testing.T) {
 	})
 	exported, _ := start(t, "-tls")
 	path = exported["SSL_CERT_FILE"]
+	for _, name := range []string{"REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE"} {
+		if exported[name] != path {
+			t.Errorf("%s is %q, want %s", name, exported[name], path)
+		}
+	}
 	certificate, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -161,5 +182,49 @@ func TestBadFlagsAreErrors(t *testing.T) {
 	t.Setenv("TMPDIR", "/nonexistent")
 	if err := run(t.Context(), []string{"-tls"}, io.Discard, io.Discard); err == nil {
 		t.Error("a certificate that cannot be written: no error")
+	}
+}
+
+// program is set in the environment of this test, run as the program itself.
+const program = "OVHAUTH_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(program) != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func TestSignals(t *testing.T) {
+	t.Setenv(program, "1")
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if !bufio.NewScanner(out).Scan() {
+			t.Errorf("%s: the program said nothing, want what to export", signal)
+		}
+		if err := cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: the program ended with %v, want no error", signal, err)
+		}
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	t.Setenv(program, "1")
+	for flags, want := range map[string]int{"-h": 0, "-x": 1} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], flags)
+		if cmd.Run(); cmd.ProcessState.ExitCode() != want {
+			t.Errorf("%s: exit status %d, want %d", flags, cmd.ProcessState.ExitCode(), want)
+		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 const learners, learnerGoroutines, quota = 20, 4, 60
 
-// lesson is what a quota that nobody knew cost.
+// lesson is what it cost to learn a quota.
 type lesson struct {
 	window              time.Duration
 	retryAfter          string
@@ -23,7 +23,7 @@ type lesson struct {
 	took, ideal         time.Duration
 }
 
-// network takes its time, and counts the 429s of one pod.
+// network delays the requests of one pod, and counts its 429s.
 type network struct {
 	base http.RoundTripper
 	told atomic.Bool

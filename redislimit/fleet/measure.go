@@ -20,7 +20,7 @@ import (
 	"example.com/ovhauth/redislimit"
 )
 
-// redisServer is one of our own, which keeps nothing.
+// redisServer is a redis-server of this program's own. It keeps nothing on disk.
 type redisServer struct {
 	cmd         *exec.Cmd
 	dir, socket string
@@ -73,7 +73,7 @@ func (s *redisServer) cpu() (used time.Duration, err error) {
 	return used, err
 }
 
-// road is the way from a pod to Redis: it takes its time, and counts who goes.
+// road is the connection from a pod to Redis. It delays the commands, and counts them.
 type road struct {
 	distance time.Duration
 	trips    *atomic.Int64
