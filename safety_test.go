@@ -83,6 +83,7 @@ func TestNothingPrintsAKey(t *testing.T) {
 		"Transport in Client":  &http.Client{Transport: used},
 		"Transport of another": &ovhauth.Transport{Credentials: keys, Base: used},
 		"Transport, password":  &ovhauth.Transport{Endpoint: "https://user:hunter2@api.example/1.0"},
+		"provider, password":   ovhauth.DefaultCredentials("https://user:hunter2@api.example/1.0"),
 		"account, password":    ovhauth.ServiceAccount("https://user:hunter2@api.example/1.0", "id", "secret"),
 	} {
 		for how, shown := range printings(v) {

@@ -509,8 +509,9 @@ func TestServiceAccountAt(t *testing.T) {
 				strings.Contains(err.Error(), "s3cr3t") || !isPermanent(err)) {
 				t.Errorf("got %v, want %q in it, no secret, and no retry", err, test.says)
 			}
-			if s := fmt.Sprintf("%v %+v %#v", p, p, p); strings.Contains(s, "s3cr3t") || !strings.Contains(s, "service account at ") {
-				t.Errorf("printed: %s", s)
+			want := fmt.Sprint(p)
+			if s := fmt.Sprintf("%+v %#v %d", p, p, p); s != want+" "+want+" "+want || strings.Contains(s, "s3cr3t") || !strings.HasPrefix(s, "service account at ") {
+				t.Errorf("printed %s under other verbs; want %s, without a secret", s, want)
 			}
 		})
 	}
