@@ -28,14 +28,25 @@ func (b *byHost) RoundTrip(req *http.Request) (*http.Response, error) {
 
 var otherKeys = ovhauth.Credentials{ApplicationKey: "otherApplication", ApplicationSecret: "otherSecret", ConsumerKey: "otherConsumer"}
 
-func nothingAbove(rt http.RoundTripper) http.RoundTripper { return rt }
+// What stands above the Transports of two APIs, of which one stands above the other.
+func nothingAbove(eu, _ http.RoundTripper) http.RoundTripper { return eu }
 
-func retryAbove(rt http.RoundTripper) http.RoundTripper { return &ovhauth.RetryTransport{Base: rt} }
+func retryAbove(eu, _ http.RoundTripper) http.RoundTripper { return &ovhauth.RetryTransport{Base: eu} }
+
+// switchAbove asks each by itself.
+func switchAbove(eu, ca http.RoundTripper) http.RoundTripper {
+	return baseFunc(func(req *http.Request) (*http.Response, error) {
+		if req.URL.Host == "ca.api.ovh.com" {
+			return ca.RoundTrip(req)
+		}
+		return eu.RoundTrip(req)
+	})
+}
 
 // copyAbove hides which request was sent.
-func copyAbove(rt http.RoundTripper) http.RoundTripper {
+func copyAbove(eu, _ http.RoundTripper) http.RoundTripper {
 	return baseFunc(func(req *http.Request) (*http.Response, error) {
-		resp, err := rt.RoundTrip(req.Clone(req.Context()))
+		resp, err := eu.RoundTrip(req.Clone(req.Context()))
 		if resp != nil {
 			resp.Request = req
 		}
@@ -48,11 +59,12 @@ func copyAbove(rt http.RoundTripper) http.RoundTripper {
 func TestRedirectBetweenStackedTransports(t *testing.T) {
 	for _, test := range []struct {
 		name, method, url string
-		above             func(http.RoundTripper) http.RoundTripper
+		above             func(eu, ca http.RoundTripper) http.RoundTripper
 	}{
 		{"relative", "DELETE", "/me", nothingAbove},
 		{"relative, a RetryTransport above", "DELETE", "/me", retryAbove},
 		{"relative, a RetryTransport above that sends a copy", "POST", "/me", retryAbove},
+		{"relative, a switch above", "DELETE", "/me", switchAbove},
 		{"relative, another's RoundTripper above that sends a copy", "DELETE", "/me", copyAbove},
 		{"absolute", "DELETE", "https://eu.api.ovh.com/1.0/me", nothingAbove},
 		{"absolute, another's RoundTripper above that sends a copy", "DELETE", "https://eu.api.ovh.com/1.0/me", copyAbove},
@@ -61,7 +73,7 @@ func TestRedirectBetweenStackedTransports(t *testing.T) {
 			"eu.api.ovh.com": response(307, "", "Location", "https://ca.api.ovh.com/1.0/me/api/credential/1"),
 		}}
 		ca := &ovhauth.Transport{Endpoint: ovhauth.CA, Credentials: otherKeys, Base: base}
-		stack := test.above(&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: ca})
+		stack := test.above(&ovhauth.Transport{Endpoint: ovhauth.EU, Credentials: shared, Base: ca}, ca)
 		resp, err := (&http.Client{Transport: stack}).Do(newRequest(t, test.method, test.url, strings.NewReader("x")))
 		if err != nil || len(base.arrived) != 2 {
 			t.Fatalf("%s: %v, %v, %d requests; want the redirect followed", test.name, resp, err, len(base.arrived))

@@ -1004,14 +1004,19 @@ func TestRepairOverOneConnection(t *testing.T) {
 		}))
 		one := server.Client().Transport.(*http.Transport).Clone()
 		one.MaxConnsPerHost = 1
-		transport := &ovhauth.Transport{Endpoint: ovhauth.Endpoint(server.URL), Credentials: shared, Base: one}
+		asked := false
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			asked = asked || strings.HasSuffix(req.URL.Path, "/auth/time")
+			return one.RoundTrip(req)
+		})
+		transport := &ovhauth.Transport{Endpoint: ovhauth.Endpoint(server.URL), Credentials: shared, Base: base}
 		resp, err := transport.RoundTrip(newRequest(t, "GET", "/me", nil))
 		want := 200
 		if size > 16<<10 {
 			want = 400 // passed on whole
 		}
-		if err != nil || resp.StatusCode != want {
-			t.Fatalf("%s: %v, %v; want a %d", name, resp, err, want)
+		if err != nil || resp.StatusCode != want || asked != (want == 200) {
+			t.Fatalf("%s: %v, %v, the time was asked for: %t; want a %d, and the question only if there is a connection for it", name, resp, err, asked, want)
 		}
 		if body, err := io.ReadAll(resp.Body); err != nil || want == 400 && len(body) < size {
 			t.Errorf("%s: read %d bytes, %v; want all of it", name, len(body), err)
