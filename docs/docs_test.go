@@ -493,6 +493,22 @@ func TestEventsAreDocumented(t *testing.T) {
 	}
 }
 
+// What the package cannot promise is said where users look.
+func TestWhatCannotBePromisedIsSaid(t *testing.T) {
+	texts := markdown(t)
+	for _, file := range []string{"README.md", "SECURITY.md"} {
+		text := strings.Join(strings.Fields(strings.ReplaceAll(texts[file], "*", "")), " ")
+		for _, words := range []string{"Whoever sees the headers of a signed request can use", "another body", "A Base that follows redirects", "A shared HTTP cache must not stand below two accounts"} {
+			if !strings.Contains(text, words) {
+				t.Errorf("%s does not say %q", file, words)
+			}
+		}
+	}
+	if want := "`WithRedactedHeaders`"; !strings.Contains(texts["SECURITY.md"], want) {
+		t.Errorf("SECURITY.md does not name %s", want)
+	}
+}
+
 // stopping are words that make a reader stop: words of nobody's field, of another language's grammar, or of one's own.
 var stopping = regexp.MustCompile(`(?i)\b(answer(s|ed|ing)?|refus(e|es|ed|al|als|ing)|mend(s|ed|ing)?|lest|held by|the floor|as little as|authoris\w+|of each time that)\b`)
 
