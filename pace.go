@@ -54,23 +54,23 @@ type pace struct {
 const (
 	firstHold   = time.Second            // without Retry-After: a stray 429 must cost little ("one 429 out of the blue")
 	longestHold = 30 * time.Second       // between probes: a window's end is not missed by more ("60/min fixed, RA absent")
-	minKnown    = 100 * time.Millisecond // the first hold is one interval of a known rate, not less: ("20/s sliding, RA absent"),
-	maxKnown    = 15 * time.Second       // and not more: the rate of a small quota is known badly ("5/min sliding, RA absent")
-	probeWait   = 10 * time.Second       // a probe without a response counts as lost then: the API responds within seconds
+	minKnown    = 100 * time.Millisecond // the first hold is one interval of a known rate, little for a high one ("100/s bucket of 10"),
+	maxKnown    = 15 * time.Second       // and not more than this: a small rate is known badly ("60/min fixed, 20 processes")
+	probeWait   = 10 * time.Second       // a probe without a response counts as lost then: responses take less ("60/min fixed, 500 ms")
 	timerError  = 20 * time.Millisecond  // what a late timer has missed is made up for; more is idle time (over real sockets)
-	// Others may be taking all of a small quota, so that a probe every 30 s finds none for half an hour ("bucket of 1, 5 processes").
+	// Others may take all of a small quota, so that a probe every 30 s finds none for half an hour ("5/min bucket of 1, 5 processes").
 	starving, starvingHold = 5 * time.Minute, 10 * time.Second
-	// More turns a call without a deadline away. Two minutes are too short for windows of five, and ten for small quotas that are shared.
+	// More turns a call without a deadline away. Two minutes are too short for windows of five, and ten for that same quota.
 	maxPatience, maxStarving = 10 * time.Minute, 30 * time.Minute
-	grantsPer429             = 40               // requests that a 429 must be worth: 0.025 for each success, half of what is promised
+	grantsPer429             = 40               // requests that a 429 must be worth: 0.025 for each success, half of what is promised ("20/s sliding")
 	maxFlat                  = 4 * time.Minute  // or processes that share a quota unevenly stay so ("60/min fixed, 2 processes")
 	maxScale                 = time.Minute      // the same, for growing
-	minFlat                  = 5 * time.Second  // or the rate follows what long windows let through for a moment ("6000/min sliding")
+	minFlat                  = 5 * time.Second  // or the rate follows what a window lets through for a moment ("20/s sliding")
 	growth                   = 0.02             // of the rate, times the cube of the time: slow near what is known, fast beyond ("doubled")
 	startRate                = 4.0              // of the doubling: 1,000 a second after 8 s ("one 429 out of the blue" may cost 10 s)
 	restart                  = 10 * time.Second // idle: the doubling begins anew, or a burst overruns its window ("70 calls every 2 min")
 	freeAfter                = 4 * time.Minute  // of doubling: there is no limit to learn. More than the pause of that burst
-	freeFactor               = 16               // times the known rate and nobody waits: the client wants less than the API grants
+	freeFactor               = 16               // times the known rate and nobody waits: the client wants less than that ("200 calls every 10 min")
 )
 
 // outcome is what came of a request, as a pace sees it.

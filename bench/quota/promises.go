@@ -35,9 +35,14 @@ var promises = []promise{
 
 func ratio(r, ideal Result) float64 { return r.Busy.Seconds() / ideal.Busy.Seconds() }
 
+// hasRate reports whether a rate is promised: not without a quota, and not for less than three requests a minute and process.
+func (s Scenario) hasRate() bool {
+	return s.hasQuota() && !s.Hopeless && s.Deadline == 0 && s.share() >= 3/minute.Seconds()-1e-9
+}
+
 func overTime(s Scenario, r, ideal Result) (float64, string) {
 	s = s.fill()
-	if !s.hasQuota() || s.Hopeless || s.Deadline > 0 || s.share() < 3/minute.Seconds()-1e-9 {
+	if !s.hasRate() {
 		return 0, ""
 	}
 	window, factor := max(s.Quota.Per, s.RouteQuota.Per), 1.10
@@ -50,7 +55,7 @@ func overTime(s Scenario, r, ideal Result) (float64, string) {
 
 func overLate(s Scenario, r, _ Result) (float64, string) {
 	s = s.fill()
-	if !s.hasQuota() || s.Hopeless || s.Deadline > 0 {
+	if !s.hasRate() {
 		return 0, ""
 	}
 	bound := 0.05

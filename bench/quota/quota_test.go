@@ -1,6 +1,10 @@
 package main
 
 import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -52,6 +56,25 @@ func TestPeersFailAsTheyAreKnownTo(t *testing.T) {
 	}{{0, 0, 0}, {1, 940, 940}, {2, 600, 900}, {3, 150, 400}, {4, 0, 0}, {5, 0, 0}} {
 		if r := Run(t, s, &stacks[c.stack]); r.Failed < c.low || r.Failed > c.high {
 			t.Errorf("%s: %d calls failed, want %d to %d", stacks[c.stack].Name, r.Failed, c.low, c.high)
+		}
+	}
+}
+
+// Each constant of the pace names the scenario that shows its reason.
+func TestConstantsNameScenarios(t *testing.T) {
+	source, err := os.ReadFile("../../pace.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(source), "// The constants")
+	text, _, _ = strings.Cut(text, "\n)")
+	names := regexp.MustCompile(`"([^"]+)"`).FindAllStringSubmatch(text, -1)
+	if len(names) < 10 {
+		t.Errorf("%d scenarios are named, want at least 10", len(names))
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(Scenarios, func(s Scenario) bool { return strings.Contains(s.Name, name[1]) }) {
+			t.Errorf("pace.go names %q, want a part of a scenario's name", name[1])
 		}
 	}
 }

@@ -74,6 +74,7 @@ var Scenarios = []Scenario{
 	{Name: "60/min sliding, 20 processes × 8, RA absent", Quota: perMin("sliding", 60), Procs: 20, Workers: 8, Calls: 2000, Jitter: 0.5, RetryAfter: Absent},
 	{Name: "60/min bucket, 20 processes × 8", Quota: perMin("bucket", 60), Procs: 20, Workers: 8, Calls: 2000, Jitter: 0.5},
 	{Name: "60/min sliding, 20 processes × 8, 20000 calls, RA absent", Quota: perMin("sliding", 60), Procs: 20, Workers: 8, Calls: 20000, Jitter: 0.5, RetryAfter: Absent},
+	{Name: "5/min bucket of 1, 5 processes, RA absent", Quota: Q{Kind: "bucket", N: 5, Per: minute, Burst: 1}, Procs: 5, Workers: 8, RetryAfter: Absent},
 	{Name: "60/min fixed, another client takes half", Quota: perMin("fixed", 60), Other: true},
 	{Name: "60/min sliding, another client takes half, RA absent", Quota: perMin("sliding", 60), Other: true, RetryAfter: Absent},
 	{Name: "60/min bucket, another client takes half", Quota: perMin("bucket", 60), Other: true},
