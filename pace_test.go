@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -657,6 +658,7 @@ func TestDeadlinesBehindAHold(t *testing.T) {
 			}
 		}
 		p.report(1, limited, 40*time.Second)
+		synctest.Wait()
 		if got := p.waiting(); got < 16 || got > 20 {
 			t.Errorf("%d wait on, want 16 to 20: 20 are told, and the next one leaves after 40 to 44 s", got)
 		}
@@ -680,7 +682,7 @@ func TestTurnsComeWhenTheyAreExpected(t *testing.T) {
 			return &pace{state: held, rate: 2, cost: 1, heldAt: now, until: now.Add(10 * time.Second)}
 		}},
 		{"behind a probe", func(now time.Time) *pace {
-			return &pace{state: held, rate: 2, cost: 1, heldAt: now, probed: now, until: now.Add(10 * time.Second)}
+			return &pace{state: held, rate: 0.5, cost: 1, heldAt: now, probed: now, until: now.Add(10 * time.Second)}
 		}},
 	} {
 		bubble(t, c.name, func(t *testing.T) {
@@ -690,7 +692,7 @@ func TestTurnsComeWhenTheyAreExpected(t *testing.T) {
 				w, wait, _ := p.join(time.Time{}, false)
 				time.AfterFunc(0, func() {
 					<-w.left
-					wantBetween(t, fmt.Sprintf("turn %d, expected after %s", i, wait), time.Since(began), wait-time.Millisecond, wait+300*time.Millisecond)
+					wantBetween(t, fmt.Sprintf("turn %d, expected after %s", i, wait), time.Since(began), wait-time.Millisecond, wait+240*time.Millisecond)
 					p.report(w.lesson, granted, 0)
 				})
 			}
@@ -726,6 +728,7 @@ func TestWhoIsTurnedAway(t *testing.T) {
 		in    time.Duration // the deadline, 0 for none
 		want  string
 	}{
+		{"free", func(time.Time) *pace { return new(pace) }, 1, ""},
 		{"in a hold", func(now time.Time) *pace {
 			return &pace{state: held, heldAt: now, until: now.Add(time.Minute), unsure: now.Add(time.Minute)}
 		}, 0, ""},
@@ -860,42 +863,208 @@ func TestLearning(t *testing.T) {
 	}
 }
 
-// Whether a rate was rejected while it was kept or when it had grown, and how long it is kept then.
+// probe has the hold of p end after idle time, and its probe granted: the first request in the queue.
+func probe(p *pace, idle, latency time.Duration) {
+	p.mu.Lock()
+	hold := time.Until(p.until)
+	p.mu.Unlock()
+	time.Sleep(hold + idle)
+	p.join(time.Time{}, false)
+	time.Sleep(latency)
+	p.mu.Lock()
+	lesson := p.lesson
+	p.mu.Unlock()
+	p.report(lesson, granted, 0)
+}
+
+// seen returns the state, how many wait, and the rate. The timer may run the queue at the same time.
+func seen(p *pace) (state paceState, waiting int, rate float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state, p.waiting(), p.rate
+}
+
+// Whether a rate was rejected while it was kept or when it had grown, how long it is kept then, and how slowly it grows.
 func TestPlateau(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, c := range []struct {
-			name     string
-			flat     time.Duration // of the rate that is rejected after a minute
-			also     int           // 429s of requests that were under way
-			gap      time.Duration // until the probe, beyond a hold of a second
-			wantGrew bool
-			wantFlat time.Duration
-		}{
-			{"kept", 2 * time.Minute, 0, 0, false, 40 * time.Second},
-			{"grown", 30 * time.Second, 0, 0, true, 40 * time.Second},
-			{"three 429s", 2 * time.Minute, 2, 0, false, 2 * time.Minute},
-			{"at most", 2 * time.Minute, 9, 0, false, 4 * time.Minute},
-		} {
-			p := pacedAt(1)
-			p.since, p.flat, p.grants = time.Now().Add(-time.Minute), c.flat, 58
-			p.report(1, limited, time.Second)
+	const s, minute = time.Second, time.Minute
+	for _, c := range []struct {
+		name      string
+		rate      float64
+		flat      time.Duration // of the rate that is rejected after a minute
+		also      int           // 429s of requests that were under way
+		after     time.Duration // Retry-After
+		longest   time.Duration // hold before
+		grew      bool
+		wantFlat  time.Duration
+		wantScale time.Duration
+	}{
+		{"kept", 1, 2 * minute, 0, s, 0, false, 40 * s, 20 * s},
+		{"grown", 1, 30 * s, 0, s, 0, true, 40 * s, 20 * s},
+		{"three 429s", 1, 2 * minute, 2, s, 0, false, 2 * minute, minute},
+		{"at most", 1, 2 * minute, 9, s, 0, false, 4 * minute, minute},
+		{"after a long hold", 10, 2 * minute, 0, 50 * s, 0, false, 50 * s, 50 * s},
+		{"a hold was long", 1, 2 * minute, 0, s, 2 * minute, false, 40 * s, 30 * s},
+		{"a second lost to rounding", 100, 2 * minute, 0, s, 0, false, 20 * s, 10 * s},
+		{"at least", 100, 2 * minute, 0, 0, 0, false, 5 * s, 2500 * time.Millisecond},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			p := pacedAt(c.rate)
+			p.since, p.flat, p.grants, p.longest = time.Now().Add(-minute), c.flat, int(59*c.rate), c.longest
+			p.report(1, limited, c.after)
 			for range c.also {
-				p.report(1, limited, time.Second)
+				p.report(1, limited, c.after)
 			}
-			if p.grew != c.wantGrew {
-				t.Errorf("%s: grew is %t, want %t", c.name, p.grew, c.wantGrew)
+			if p.grew != c.grew {
+				t.Errorf("grew is %t, want %t", p.grew, c.grew)
 			}
-			time.Sleep(time.Until(p.until) + time.Second) // idle time
-			w, _, _ := p.join(time.Time{}, false)
-			p.report(w.lesson, granted, 0)
-			if p.state != paced || p.flat < c.wantFlat*98/100 || p.flat > c.wantFlat*11/10 {
-				t.Errorf("%s: state %d, a plateau of %s; want state %d and about %s", c.name, p.state, p.flat, paced, c.wantFlat)
+			hold := time.Until(p.until)
+			probe(p, 0, 0)
+			wantBetween(t, "plateau", p.flat, c.wantFlat*98/100, c.wantFlat*11/10)
+			wantBetween(t, "scale", p.scale, c.wantScale*98/100, c.wantScale*11/10)
+			if wait := time.Until(p.next).Seconds(); p.state != paced || p.cost != 0 || p.grants != 1 || math.Abs(wait*p.rate-1) > 1e-6 {
+				t.Errorf("state %d, cost %d, %d grants, the next in %.3f s; want %d, 0, 1, and one interval at %.3f a second",
+					p.state, p.cost, p.grants, wait, paced, p.rate)
 			}
-			if wait := time.Until(p.next).Seconds(); p.cost != 0 || p.idle != 0 || p.grants != 1 || math.Abs(wait*p.rate-1) > 1e-6 {
-				t.Errorf("%s: cost %d, idle %s, %d grants, the next in %.3f s; want none, none, the probe's, and one interval at %.3f a second",
-					c.name, p.cost, p.idle, p.grants, wait, p.rate)
+			if p.longest != max(c.longest, hold) {
+				t.Errorf("the longest hold is %s, want %s", p.longest, max(c.longest, hold))
 			}
+		})
+	}
+}
+
+// Time in which nobody asks says nothing of the rate; nor does that for which a response is waited.
+func TestIdleTimeIsNotUsedTime(t *testing.T) {
+	unknown := func() *pace {
+		p := &pace{state: paced, lesson: 1, since: time.Now().Add(-20 * time.Second), ramp: time.Now(), next: time.Now(), grants: 60}
+		p.report(1, limited, 40*time.Second) // the window was used up
+		return p
+	}
+	bubble(t, "in a hold", func(t *testing.T) {
+		p := unknown()
+		if probe(p, 20*time.Minute, 0); p.rate < 0.9 || p.idle != 0 {
+			t.Errorf("learned %.4f a second, idle %s; want 0.9 at least: 60 were granted in a minute; and the next cycle without idle time", p.rate, p.idle)
 		}
+	})
+	bubble(t, "between turns", func(t *testing.T) {
+		p := pacedAt(1)
+		time.Sleep(20 * time.Minute)
+		for range 10 {
+			p.join(time.Time{}, false)
+		}
+		if _, waiting, _ := seen(p); waiting != 9 {
+			t.Errorf("%d of 10 wait after idle time, want 9: what was not used is not made up for", waiting)
+		}
+		p.mu.Lock()
+		p.grants = 10
+		p.mu.Unlock()
+		p.report(1, limited, time.Second)
+		probe(p, 0, 0)
+		if _, _, rate := seen(p); rate < 0.95*0.5 {
+			t.Errorf("learned %.4f a second, want about 1: 20 minutes were idle", rate)
+		}
+	})
+	bubble(t, "of the doubling", func(t *testing.T) {
+		now := time.Now()
+		p := &pace{state: paced, since: now, ramp: now.Add(-time.Minute), next: now.Add(-time.Minute)}
+		for range 10 {
+			p.join(time.Time{}, false)
+		}
+		if _, waiting, _ := seen(p); waiting != 9 {
+			t.Errorf("%d of 10 wait after a minute of idle time, want 9: the doubling begins anew", waiting)
+		}
+	})
+	bubble(t, "under way", func(t *testing.T) {
+		p := unknown()
+		took, gap := time.Until(p.until)+25*time.Second, p.until.Sub(p.unsure)
+		probe(p, 0, 5*time.Second)
+		if want := 60 / (took - gap/2).Seconds(); math.Abs(p.rate-want) > 0.01 {
+			t.Errorf("learned %.4f a second, want %.4f: the hold was over when the probe left", p.rate, want)
+		}
+	})
+	bubble(t, "of a probe that was taken for lost", func(t *testing.T) {
+		p := unknown()
+		time.Sleep(time.Until(p.until))
+		w, _, _ := p.join(time.Time{}, false)
+		p.report(w.lesson, lost, 0)
+		p.report(w.lesson, granted, 0)
+		synctest.Wait()
+		if p.rate < 0.9 || p.rate > 1.05 {
+			t.Errorf("learned %.4f a second, want about 1", p.rate)
+		}
+	})
+}
+
+// Holds without Retry-After.
+func TestHoldsGrow(t *testing.T) {
+	const s = time.Second
+	for _, c := range []struct {
+		name string
+		rate float64 // known, 0 for none
+		want []time.Duration
+	}{
+		{"unknown rate", 0, []time.Duration{s, 2 * s, 4 * s, 8 * s, 16 * s, 30 * s, 30 * s}},
+		{"small rate", 0.5, []time.Duration{2 * s, 4 * s, 8 * s, 16 * s, 30 * s, 30 * s}},
+		{"tiny rate", 0.01, []time.Duration{15 * s, 30 * s, 30 * s}},
+		{"high rate", 1000, []time.Duration{s / 10, s / 5, 2 * s / 5}},
+		{"nothing granted for five minutes", 0.1, append(slices.Repeat([]time.Duration{0}, 12), 10*s, 10*s)},
+	} {
+		bubble(t, c.name, func(t *testing.T) {
+			p := new(pace)
+			if c.rate > 0 {
+				p = pacedAt(c.rate)
+			}
+			for i, want := range c.want {
+				p.report(p.lesson, limited, 0)
+				hold := time.Until(p.until)
+				if want > 0 {
+					wantBetween(t, fmt.Sprint("hold ", i), hold, want, want*11/10)
+				}
+				time.Sleep(hold)
+				p.join(time.Time{}, false)
+			}
+		})
+	}
+}
+
+// Nobody is free before the queue is short, and what is granted then is not part of a cycle.
+func TestFreeWhenTheQueueIsShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := pacedAt(1)
+		p.since, p.flat, p.scale = time.Now().Add(-9*time.Second), 0, time.Second // in a second it has grown 16-fold
+		for range 5 {
+			p.join(time.Time{}, false)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if state, waiting, _ := seen(p); state != paced || waiting != 4 {
+			t.Errorf("state %d, %d wait; want %d, and 4", state, waiting, paced)
+		}
+		time.Sleep(time.Second)
+		p.join(time.Time{}, false)
+		if state, waiting, _ := seen(p); state != free || waiting != 0 {
+			t.Errorf("state %d, %d wait; want %d, and none", state, waiting, free)
+		}
+		p.report(1, limited, 10*time.Second)
+		probe(p, 0, 0)
+		if _, _, rate := seen(p); rate != 1 {
+			t.Errorf("learned %.4f a second, want 1, as before", rate)
+		}
+	})
+}
+
+// Requests that were sent before wait for their like alone.
+func TestSentBeforeGoesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := pacedAt(1)
+		for range 100 {
+			p.join(time.Time{}, false)
+		}
+		w, wait, joined := p.join(time.Now().Add(5*time.Second), true)
+		if !joined || wait != time.Second {
+			t.Fatalf("joined is %t, the turn expected after %s; want true, and a second", joined, wait)
+		}
+		time.Sleep(time.Second)
+		<-w.left
 	})
 }
 
