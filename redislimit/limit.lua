@@ -42,7 +42,7 @@ local function load()
     if not (x >= 0 and x < 9e15) then return nil end
     if i > #names + 1 then s.back[#s.back + 1] = x elseif i > 1 then s[names[i - 1]] = x end
   end
-  if s.from > s.next or s.next - s.from > 1e6 or s.space > limit + day or s.at > s.seen + limit + 2 * day then return nil end
+  if s.next - s.from > 1e6 or s.space > limit + day or s.at > s.seen + limit + 2 * day then return nil end
   if s.seen > now then -- the clock was set back
     for _, name in ipairs(times) do s[name] = math.max(0, s[name] - (s.seen - now)) end
   end
@@ -83,7 +83,6 @@ local function learn(s) -- the probe was not rejected
     s.streak = s.streak + 1
     s.known = s.known / 0.95 ^ (2 ^ math.min(s.streak - 1, 5))
   end
-  s.known = math.max(s.known, limit)
   local held = s.at - s.first
   s.flat = math.min(10 * minute, math.max(held, 40 * s.cost * s.known, 20 * math.min(gap, second)))
   s.scale = bounded(math.max(held, s.flat / 2), second, minute)
@@ -96,16 +95,22 @@ end
 local function advance(s)
   if s.phase == 1 and s.next > s.from and now >= s.at + s.space then learn(s) end
   if s.phase == 0 and limit == 0 then return nil end
+  local start = now
+  if s.phase == 0 then start = now - (burst - 1) * limit end
+  if turn(s, s.next) < start then -- nobody waits
+    local idle = start - turn(s, s.next)
+    s.idle, s.paced = s.idle + idle, s.paced + idle
+    s.at, s.from = start, s.next
+  end
   local space = limit
   if s.phase == 2 then
     change(s, s.space)
     if (s.known == 0 or s.from - s.probe >= 10) and s.since ~= s.probed then -- a new cycle, as the rate was not rejected at once
-      s.since, s.base, s.idle, s.cost, s.tries = s.probed, s.probe, s.paced - s.probed, 0, 0
+      s.since, s.base, s.idle, s.cost = s.probed, s.probe, s.paced - s.probed, 0
     end
     local x = (now - s.paced - s.flat) / s.scale
     if s.known == 0 then
       space = second / 4 / 2 ^ ((now - s.paced) / second)
-      if now > s.paced + 90 * second then space = 0 end
     elseif x > 9 then
       space = 0
     else
@@ -117,13 +122,6 @@ local function advance(s)
     end
   end
   if s.phase ~= 1 and math.ceil(space) ~= s.space then change(s, space) end
-  local start = now
-  if s.phase == 0 then start = now - (burst - 1) * s.space end
-  if turn(s, s.next) < start then -- nobody waits
-    local idle = start - turn(s, s.next)
-    s.idle, s.paced = s.idle + idle, s.paced + idle
-    s.at, s.from = start, s.next
-  end
   return s
 end
 
@@ -164,7 +162,7 @@ local function giveBack(s)
   end
   table.sort(usable)
   s.back = usable
-  while s.back[#s.back] == s.next - 1 and s.next > s.from do
+  while s.back[#s.back] == s.next - 1 do
     table.remove(s.back)
     s.next = s.next - 1
   end
@@ -174,7 +172,7 @@ end
 local function book(s, patience)
   local k, wait = s.back[1] or s.next
   wait = turn(s, k) - now
-  if wait > 0 and wait > patience then return nil, wait end
+  if wait > patience then return nil, wait end
   if s.back[1] then table.remove(s.back, 1) else s.next = s.next + 1 end
   return k
 end
@@ -189,11 +187,9 @@ local function save(s)
   redis.call('SET', KEYS[1], table.concat(words, ' '), 'PX', math.ceil(keep / 1000))
 end
 
-local old = load()
-local s = old or (limit > 0 or op == 'throttled') and new() or nil
+local s = load() or (limit > 0 or op == 'throttled') and new() or nil
 if s then s = advance(s) or (op == 'throttled') and new() or nil end
 if not s then
-  if old then redis.call('DEL', KEYS[1]) end
   local free = {0, 0, now, 0, 0, 0, 0}
   for i = 7 + tonumber(ARGV[6]), #ARGV do free[#free + 1] = 0 end
   return free

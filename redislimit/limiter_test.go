@@ -102,6 +102,20 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// A 429 is news to the whole fleet, whatever becomes of the call that met it.
+func TestThrottledOutlivesItsCaller(t *testing.T) {
+	l := &redislimit.Limiter{Redis: startRedis(t).client(), Key: "k"}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	l.Throttled(ended, time.Hour)
+	eventually(t, func() error {
+		if err := l.Wait(hurry(t)); !errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("%v, want context.DeadlineExceeded, as nothing is sent for an hour", err)
+		}
+		return nil
+	})
+}
+
 // After FLUSHALL, SCRIPT FLUSH, a key of another type or a restart, those who wait get turns of the new quota, and no burst.
 func TestDataIsLostOrDamaged(t *testing.T) {
 	for _, test := range []struct {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // bubble runs a test in virtual time, and lets what is still under way in the background come to its end.
@@ -108,6 +110,12 @@ func TestAQuotaOfDaysIsKept(t *testing.T) {
 		use   func(ctx context.Context, l *Limiter) error
 	}{
 		{"one in three days", Limiter{Requests: 1, Per: 72 * time.Hour}, func(ctx context.Context, l *Limiter) error { return l.Wait(ctx) }},
+		{"one in three days, learned", Limiter{Requests: 1, Per: 72 * time.Hour}, func(ctx context.Context, l *Limiter) error {
+			l.Throttled(ctx, 0)
+			err := l.Wait(ctx)
+			time.Sleep(80 * time.Hour)
+			return errors.Join(err, l.Wait(ctx))
+		}},
 		{"Retry-After of three days", Limiter{}, func(ctx context.Context, l *Limiter) error { l.Throttled(ctx, 72*time.Hour); return nil }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -255,6 +263,34 @@ func TestWhoCannotBeServedInTimeIsToldAtOnce(t *testing.T) {
 	})
 }
 
+// A caller asks Redis once more when its turn comes, and needs the time for that before its deadline.
+func TestATurnNeedsAMargin(t *testing.T) {
+	for _, test := range []struct {
+		turn, deadline time.Duration
+		want           error
+	}{
+		{time.Second, time.Second + 8*time.Millisecond, context.DeadlineExceeded}, // a round trip takes 10 ms
+		{time.Second, time.Second + 40*time.Millisecond, nil},
+		{0, 12 * time.Millisecond, nil}, // it is sure as soon as Redis responds
+	} {
+		bubble(t, func(t *testing.T) {
+			l := &Limiter{Redis: newLuaServer().client(10 * time.Millisecond), Key: "k", Requests: 1, Per: 5 * time.Second}
+			if err := l.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(l.Per - test.turn - 5*time.Millisecond) // of which half a round trip has passed
+			ctx, cancel := context.WithTimeout(t.Context(), test.deadline)
+			defer cancel()
+			began := time.Now()
+			err := l.Wait(ctx)
+			took := time.Since(began)
+			if !errors.Is(err, test.want) || test.want != nil && took > 10*time.Millisecond {
+				t.Errorf("a turn in %s, a deadline in %s: %v after %s, want %v, at once if it is an error", test.turn, test.deadline, err, took, test.want)
+			}
+		})
+	}
+}
+
 func TestATurnThatIsGivenUpGoesToAnother(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		server := newLuaServer()
@@ -292,6 +328,120 @@ func TestATurnThatIsGivenUpGoesToAnother(t *testing.T) {
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("turns %v\nwant  %v", got, want)
+		}
+	})
+}
+
+// A turn that comes back from another machine goes to the one here who has waited longest.
+func TestATurnThatComesBackMovesAllUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newLuaServer()
+		one := &Limiter{Redis: server.client(time.Millisecond), Key: "k", Requests: 1, Per: time.Second}
+		two := &Limiter{Redis: server.client(time.Millisecond), Key: "k", Requests: 1, Per: time.Second}
+		ctx, cancel := context.WithCancel(t.Context())
+		began := time.Now()
+		go queueUp(ctx, two, 2, func(int, error) {}) // now, 1 s
+		time.Sleep(10 * time.Millisecond)
+		got := make(chan string, 3)
+		note := func(i int, err error) {
+			got <- fmt.Sprintf("%d after %s, %v", i, time.Since(began).Round(100*time.Millisecond), err)
+		}
+		go queueUp(t.Context(), one, 2, note) // 2 s, 3 s
+		time.Sleep(10 * time.Millisecond)
+		cancel()
+		time.Sleep(10 * time.Millisecond)
+		go queueUp(t.Context(), one, 1, func(_ int, err error) { note(2, err) }) // books 1 s
+		for _, want := range []string{"0 after 1s, <nil>", "1 after 2s, <nil>", "2 after 3s, <nil>"} {
+			if got := <-got; got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+		}
+	})
+}
+
+// lateClient is a connection whose responses take longer on their way back.
+type lateClient struct {
+	*luaClient
+	by atomic.Int64
+}
+
+func (c *lateClient) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	by := time.Duration(c.by.Load())
+	defer time.Sleep(by)
+	return c.luaClient.Eval(ctx, script, keys, args...)
+}
+
+// What Redis said before a 429 does not count if it arrives after what it said of the 429.
+func TestAResponseThatIsOvertakenIsOld(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		client := &lateClient{luaClient: newLuaServer().client(0)}
+		l := &Limiter{Redis: client, Key: "k", Requests: 10, Per: time.Second}
+		began := time.Now()
+		got := make(chan time.Duration, 3)
+		wait := func() {
+			if err := l.Wait(t.Context()); err != nil {
+				t.Error(err)
+			}
+			got <- time.Since(began)
+		}
+		wait()
+		go wait() // in 100 ms
+		time.Sleep(95 * time.Millisecond)
+		client.by.Store(int64(20 * time.Millisecond))
+		go wait() // in 200 ms
+		time.Sleep(time.Millisecond)
+		client.by.Store(0)
+		l.Throttled(t.Context(), 5*time.Second)
+		<-got
+		if first := <-got; first < 5*time.Second {
+			t.Errorf("a turn after %s, want none before the hold of 5 s is over", first)
+		}
+		<-got
+	})
+}
+
+// Tickets of a state that has been lost meanwhile do not count either.
+func TestATicketOfALostStateIsBookedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newLuaServer()
+		client := &lateClient{luaClient: server.client(0)}
+		l := &Limiter{Redis: client, Key: "k", Requests: 60}
+		queueUp(t.Context(), l, 4, func(int, error) {}) // 0 s to 3 s
+		time.Sleep(2500 * time.Millisecond)
+		client.by.Store(int64(20 * time.Millisecond))
+		done := make(chan time.Duration)
+		began := time.Now()
+		go func() {
+			if err := l.Wait(t.Context()); err != nil {
+				t.Error(err)
+			}
+			done <- time.Since(began)
+		}()
+		time.Sleep(time.Millisecond)
+		server.change(func() { clear(server.values) })
+		client.by.Store(0)
+		l.Throttled(t.Context(), time.Second)
+		if took := <-done; took > 2500*time.Millisecond {
+			t.Errorf("a turn after %s, want the second one after the hold of a second", took)
+		}
+	})
+}
+
+// Throttled waits for Redis until its context ends, or for Timeout.
+func TestThrottledDoesNotWaitForever(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := &Limiter{Redis: newLuaServer().client(time.Minute), Key: "k"}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		for _, test := range []struct {
+			ctx  context.Context
+			want time.Duration
+		}{{ctx, 100 * time.Millisecond}, {t.Context(), defaultTimeout}} {
+			began := time.Now()
+			l.Throttled(test.ctx, time.Second)
+			if took := time.Since(began); took != test.want {
+				t.Errorf("it took %s, want %s", took, test.want)
+			}
 		}
 	})
 }
@@ -365,13 +515,48 @@ func TestA429MovesTheTurnsThatAreHandedOut(t *testing.T) {
 	})
 }
 
+// Whoever cannot wait for the end of the hold leaves at once, and another machine gets the turn at once.
+func TestA429FreesTheTurnsOfThoseWhoCannotWait(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		server := newLuaServer()
+		one := &Limiter{Redis: server.client(time.Millisecond), Key: "k", Requests: 60}
+		two := &Limiter{Redis: server.client(time.Millisecond), Key: "k", Requests: 60}
+		go queueUp(t.Context(), one, 2, func(int, error) {}) // now, 1 s
+		time.Sleep(10 * time.Millisecond)
+		failed := make(chan error)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		go func() { failed <- one.Wait(ctx) }() // 2 s
+		time.Sleep(10 * time.Millisecond)
+		began := time.Now()
+		one.Throttled(t.Context(), 10*time.Second)
+		if err := <-failed; !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 2*time.Millisecond {
+			t.Errorf("%v after %s, want context.DeadlineExceeded at once", err, time.Since(began))
+		}
+		time.Sleep(10 * time.Millisecond)
+		if err := two.Wait(t.Context()); err != nil || time.Since(began) > 11500*time.Millisecond {
+			t.Errorf("%v after %s, want the second turn after the hold, after 11 s", err, time.Since(began))
+		}
+	})
+}
+
 func TestTheRateComesBackToItsLimit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		l := &Limiter{Redis: newLuaServer().client(time.Millisecond), Key: "k", Requests: 10, Per: time.Second}
+		l := &Limiter{Redis: newLuaServer().client(time.Millisecond), Key: "k", Requests: 10, Per: time.Second, Burst: 5}
 		l.Throttled(t.Context(), time.Second)
 		turns([]*Limiter{l}, 20, 5*time.Minute)
 		if n := len(turns([]*Limiter{l}, 20, 10*time.Second)[0]); n < 97 || n > 101 {
 			t.Errorf("%d turns in 10 s, five minutes after a 429; want the limit of 100", n)
+		}
+		time.Sleep(time.Second)
+		began := time.Now()
+		for range 5 {
+			if err := l.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took > 10*time.Millisecond {
+			t.Errorf("5 turns after a pause took %s, want them at once, as Burst says", took)
 		}
 	})
 }

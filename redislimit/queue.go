@@ -27,7 +27,6 @@ type queue struct {
 
 	err   error     // what is wrong with Redis; nil for nothing
 	since time.Time // when that began
-	fails int
 	retry time.Time
 }
 
@@ -82,13 +81,11 @@ func (q *queue) nudge() {
 func (q *queue) leave(w *waiter, ended error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	i := slices.Index(q.waiting, w)
-	if i < 0 {
-		return <-w.done // its turn came, or it was rejected, at the same moment
+	if i := slices.Index(q.waiting, w); i >= 0 {
+		q.waiting = slices.Delete(q.waiting, i, i+1)
+		q.trim()
+		q.nudge()
 	}
-	q.waiting = slices.Delete(q.waiting, i, i+1)
-	q.trim()
-	q.nudge()
 	if q.err != nil {
 		return fmt.Errorf("%w (%w)", q.err, ended)
 	}
@@ -137,7 +134,7 @@ func (q *queue) run(l Limiter, wake <-chan struct{}) {
 		} else {
 			q.took = time.Since(began)
 			q.learn(schedule, l)
-			q.err, q.fails = nil, 0
+			q.err = nil
 			if schedule.gen == q.schedule.gen {
 				q.booked(fresh, booked, l)
 			}
@@ -232,8 +229,8 @@ func (q *queue) learn(s schedule, l Limiter) {
 		// at once now. Their waiters take the next ones, and the last waiters book again.
 		q.tickets = slices.DeleteFunc(q.tickets, func(k int64) bool { return k < s.from || q.err != nil && s.turn(k).Before(s.sent) })
 		for i, w := range slices.Backward(q.waiting[:len(q.tickets)]) {
-			if at := s.turn(q.tickets[i]); !w.deadline.IsZero() && at.Add(q.margin()).After(w.deadline) && at.After(q.asked) {
-				q.turnAway(w, time.Until(at), l)
+			if at := s.turn(q.tickets[i]); !w.deadline.IsZero() && at.Add(q.margin()).After(w.deadline) {
+				q.turnAway(w, max(0, time.Until(at)), l)
 			}
 		}
 		q.trim()
@@ -247,8 +244,7 @@ func (q *queue) failed(err error, began time.Time, l Limiter) {
 		q.since = began
 	}
 	q.err = err
-	q.fails++
-	q.retry = now.Add(rand.N(min(250*time.Millisecond, 10*time.Millisecond<<min(q.fails, 10))))
+	q.retry = now.Add(rand.N(min(250*time.Millisecond, 20*time.Millisecond+now.Sub(q.since))))
 	forbidden := isForbidden(err)
 	for i, w := range slices.Backward(q.waiting) {
 		if i < len(q.tickets) && q.schedule.turn(q.tickets[i]).After(now) {
@@ -259,11 +255,13 @@ func (q *queue) failed(err error, began time.Time, l Limiter) {
 			held = q.since
 		}
 		if forbidden || w.deadline.IsZero() && now.Sub(held) >= timeoutOf(l.Timeout) {
+			if i < len(q.tickets) { // its turn is over; those behind keep theirs
+				q.tickets = slices.Delete(q.tickets, i, i+1)
+			}
 			q.waiting = slices.Delete(q.waiting, i, i+1)
 			w.done <- err
 		}
 	}
-	q.trim()
 }
 
 // throttled reports a 429 to Redis, even if ctx ends meanwhile.
